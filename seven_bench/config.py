@@ -1,0 +1,156 @@
+"""Checks on the composed config, before any work. Imports neither torch nor Lightning."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from seven_bench.data.sources import local_files
+from seven_bench.errors import ConfigError
+from seven_bench.identity import Config
+
+TIMINGS = ("none", "before", "during")
+CHOICES = {
+    "select": ("best", "last"),
+    "pruner.timing": TIMINGS,
+    "pruner.cut": ("exact", "threshold"),
+    "pruner.observe_at": ("before_step", "after_step"),
+    "trainer.optimizer": ("adamw", "sgd"),
+    "trainer.lr_schedule": ("linear", "cosine", "constant"),
+    "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
+    "trainer.accelerator": ("auto", "cpu", "gpu"),
+}
+RANGES = {  # key: (lowest, lowest is allowed, highest, whole, null is allowed)
+    "trainer.max_epochs": (1, math.inf, int, False),
+    "trainer.max_steps": (1, math.inf, int, True),
+    "trainer.batch_size": (1, math.inf, int, False),
+    "trainer.accumulate": (1, math.inf, int, False),
+    "trainer.devices": (1, math.inf, int, False),
+    "trainer.threads": (1, math.inf, int, True),
+    "trainer.lr": (0, math.inf, float, False),
+    "trainer.weight_decay": (0, math.inf, float, False),
+    "trainer.warmup": (0, 1, float, False),
+    "trainer.gradient_clip": (0, math.inf, float, True),
+    "pruner.calibration.examples": (1, math.inf, int, False),
+    "pruner.calibration.batch_size": (1, math.inf, int, False),
+}
+METHOD_DEFAULTS = {
+    "distribution": "global",
+    "pattern": "unstructured",
+    "cut": "exact",
+    "observe_at": "before_step",
+    "rescore": False,
+    "prunable": [],
+    "calibration": None,
+}
+
+
+def checked(composed: Any) -> Config:
+    """A composed config as plain, resolved, checked values.
+
+    Raises: ConfigError on the first setting that cannot work, in one line.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+    config: Config = dict(plain)
+    if config["pruner"]["timing"] != "none":
+        config["pruner"] = {**METHOD_DEFAULTS, **config["pruner"]}
+    _check_sparsity(config)
+    _check_seed(config)
+    _check_values(config, config["trainer"], "trainer")
+    if "train" in config["start"]:
+        _check_values(config, config["start"]["train"], "start.train")
+    _check_pruner(config)
+    _check_packages(config)
+    local_files(config["task"]["source"], config["data_root"], config["task"]["name"])
+    _check_writable(config["output_root"])
+    return config
+
+
+def calibration_batches(config: Config) -> int:
+    """Steps of a `before` method: its calibration batches, or 1 where it looks at none."""
+    calibration = config["pruner"]["calibration"]
+    return math.ceil(calibration["examples"] / calibration["batch_size"]) if calibration else 1
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_sparsity(config: Config) -> None:
+    value = config["sparsity"]
+    if not _number(value) or not 0 <= value < 1:
+        raise ConfigError(
+            f"sparsity={value}: allowed is a number in [0, 1), the fraction of weights to remove"
+        )
+    config["sparsity"] = round(float(value), 9)  # 0.1 + 0.2 and 0.3 are the same run
+
+
+def _check_seed(config: Config) -> None:
+    value = config["seed"]
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32:
+        raise ConfigError(f"seed={value}: allowed is a whole number from 0")
+
+
+def _look_up(config: Config, key: str) -> Any:
+    node: Any = config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
+def _check_values(config: Config, trainer: Config, name: str) -> None:
+    view = {**config, "trainer": trainer}
+    for key, allowed in CHOICES.items():
+        value = _look_up(view, key)
+        if value is not None and value not in allowed:
+            shown = key.replace("trainer", name)
+            raise ConfigError(f"{shown}={value}: allowed are {', '.join(allowed)}")
+    for key, (low, high, kind, nullable) in RANGES.items():
+        value = _look_up(view, key)
+        if value is None and (nullable or not key.startswith("trainer.")):
+            continue
+        whole = kind is int and not isinstance(value, int)
+        if not _number(value) or whole or not low <= value <= high:
+            what = "a whole number" if kind is int else "a number"
+            top = "" if high == math.inf else f" to {high}"
+            shown = key.replace("trainer", name)
+            raise ConfigError(f"{shown}={value}: allowed is {what} from {low}{top}")
+
+
+def _check_pruner(config: Config) -> None:
+    pruner = config["pruner"]
+    if pruner["timing"] != "before":
+        return
+    from seven_bench.build import build
+
+    batches = calibration_batches(config)
+    try:
+        build(pruner["schedule"]).plan(batches, batches)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"pruner={pruner['name']}: {error} (calibration batches)") from error
+
+
+def _check_packages(config: Config) -> None:
+    if config["logger"]["name"] == "wandb" and find_spec("wandb") is None:
+        raise ConfigError("logger=wandb needs a package: pip install wandb (or use logger=none)")
+
+
+def _check_writable(output_root: str) -> None:
+    folder = Path(output_root)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise ConfigError(f"output_root={output_root}: cannot be written ({reason})") from error

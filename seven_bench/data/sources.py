@@ -1,0 +1,61 @@
+"""Where a task's data comes from, and a fingerprint of it. Needs no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from seven_bench.errors import ConfigError
+
+WHOLE = 64 << 20  # files up to this size are hashed whole, larger ones in samples
+SAMPLE = 1 << 20
+
+
+def local_files(source: dict[str, Any], data_root: str | None, task: str) -> dict[str, Path]:
+    """The local files of a task by split; empty when it comes from the hub.
+
+    Args:
+        source: the task's `source` node: `package` and `file` (a file inside an installed package)
+            or `hub` (a data set's name there) and `files` (by split, below `data_root`).
+
+    Raises: ConfigError when a package or file is missing, naming it.
+    """
+    if "package" in source:
+        spec = find_spec(source["package"])
+        if spec is None or spec.origin is None:
+            package = {"sklearn": "scikit-learn"}.get(source["package"], source["package"])
+            raise ConfigError(f"task={task} needs a package: pip install {package}")
+        return {"all": Path(spec.origin).parent / source["file"]}
+    if data_root is None:
+        return {}
+    files = {split: Path(data_root) / name for split, name in source["files"].items()}
+    for path in files.values():
+        if not path.is_file():
+            raise ConfigError(f"data_root={data_root}: task={task} needs {path}, which is not there")
+    return files
+
+
+def fingerprint(source: dict[str, Any], data_root: str | None, task: str) -> str:
+    """A short hash of the data itself, the same wherever the files lie."""
+    files = local_files(source, data_root, task)
+    if not files:
+        return f"hub:{source['hub']}"
+    digest = hashlib.sha256()
+    for split, path in sorted(files.items()):
+        digest.update(f"{split}:{path.stat().st_size}:".encode())
+        _feed(digest, path)
+    return digest.hexdigest()[:16]
+
+
+def _feed(digest: Any, path: Path) -> None:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= WHOLE:
+            digest.update(file.read())
+            return
+        for offset in range(0, size, max(SAMPLE, size // 64)):
+            file.seek(offset, os.SEEK_SET)
+            digest.update(file.read(SAMPLE))

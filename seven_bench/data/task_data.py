@@ -1,0 +1,92 @@
+"""What every task's data offers: three splits, a training order that resumes, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from seven_bench.data.loading import InOrder, SeededBatches, loader
+
+Splits = dict[str, Dataset[Any]]
+
+
+class TaskData(pl.LightningDataModule):
+    """Base of a task's data. A task gives `load`.
+
+    Args:
+        seed: decides the order of training batches.
+        batch_size: training examples a batch.
+        eval_batch_size: examples a batch in validation and test.
+        files: local files by split; empty: the hub's.
+        hub: the data set's name on the hub.
+        workers: loader processes.
+        options: the task's own settings.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        batch_size: int,
+        eval_batch_size: int = 256,
+        files: dict[str, Path],
+        hub: str | None = None,
+        workers: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.seed, self.batch_size, self.eval_batch_size = seed, batch_size, eval_batch_size
+        self.files, self.hub, self.workers, self.options = files, hub, workers, options
+        self.resume_offset = 0
+
+    def load(self) -> Splits:
+        """The splits `train`, `validation` and `test`; `dataset[indices]` is a whole batch."""
+        raise NotImplementedError
+
+    def setup(self, stage: str | None = None) -> None:
+        if not hasattr(self, "splits"):
+            self.splits = self.load()
+
+    def size(self, split: str) -> int:
+        return len(self.splits[split])  # type: ignore[arg-type]
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        batches = SeededBatches(self.size("train"), self.batch_size, self.seed)
+        batches.offset, self.resume_offset = self.resume_offset, 0
+        return loader(self.splits["train"], batches, self.workers)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self._in_order("validation")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self._in_order("test")
+
+    def _in_order(self, split: str) -> DataLoader[Any]:
+        return loader(self.splits[split], InOrder(self.size(split), self.eval_batch_size))
+
+    def calibration_batches(self, count: int, batch_size: int, seed: int) -> Iterator[Any]:
+        """`count` full batches of training examples in an order of their own, passing over the
+        data again where it runs out.
+        """
+        batches = SeededBatches(self.size("train"), min(batch_size, self.size("train")), seed)
+        while count:
+            for indices in batches:
+                if len(indices) == batches.batch_size:
+                    yield self.splits["train"][indices]
+                    count -= 1
+                if not count:
+                    return
+            batches.set_epoch(batches.epoch + 1)
+
+    def majority(self) -> float | None:
+        """The main metric of always answering the training set's most frequent class, on test."""
+        columns = getattr(self.splits["train"], "columns", {})
+        if "labels" not in columns:
+            return None
+        most = torch.mode(columns["labels"]).values
+        return float((self.splits["test"].columns["labels"] == most).float().mean())  # type: ignore[attr-defined]

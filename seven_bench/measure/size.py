@@ -1,0 +1,38 @@
+"""What a mask leaves of a model: weights and the four sparsities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from seven_bench.pruning import MaskSet, denominators, layer_counts
+from seven_bench.pruning.prunable import encoder_names
+
+
+def sizes(model: nn.Module, masks: MaskSet, target: float) -> dict[str, Any]:
+    """The `sparsity`, `params` and `layers` of a record.
+
+    Args:
+        model: the plain model.
+        masks: over its prunable weights.
+        target: the sparsity that was asked for.
+    """
+    totals = denominators(model, {name: mask for name, mask in masks.items()})
+    removed = masks.total - masks.kept
+    in_encoder = encoder_names(model)
+    encoder = {name: mask for name, mask in masks.items() if name in in_encoder}
+    removed_in_encoder = sum(m.numel() - int(m.count_nonzero()) for m in encoder.values())
+    return {
+        "sparsity": {
+            "target": target,
+            "prunable": removed / totals["prunable"],
+            "encoder": removed_in_encoder / totals["encoder"],
+            "non_embedding": removed / totals["non_embedding"],
+            "model": removed / totals["model"],
+        },
+        "params": {"prunable": masks.total, "kept": masks.kept, "model": totals["model"]},
+        "layers": layer_counts(model, masks),
+    }
+
+

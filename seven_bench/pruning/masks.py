@@ -1,0 +1,190 @@
+"""Masks: made with exact counts, applied in place, counted, hashed and packed on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from seven_bench.pruning.distributions import Counts, allocate, kept_count
+from seven_bench.pruning.patterns import PATTERNS
+from seven_bench.pruning.prunable import Params
+from seven_bench.pruning.threshold import kth_largest, select_top
+
+FORMAT = "seven_bench.masks/1"
+_BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
+
+
+def _pack(mask: Tensor) -> Tensor:
+    """Bits of a bool tensor, row-major, least significant first, zero padded: uint8 [ceil(n/8)]."""
+    flat = mask.reshape(-1).cpu()
+    padded = torch.zeros(-(-flat.numel() // 8) * 8, dtype=torch.uint8)
+    padded[: flat.numel()] = flat
+    return (padded.view(-1, 8) * _BITS).sum(1, dtype=torch.uint8)
+
+
+def _unpack(packed: Tensor, shape: list[int]) -> Tensor:
+    bits = (packed.view(-1, 1) & _BITS).ne(0).reshape(-1)
+    size = torch.Size(shape).numel()
+    if bits.numel() < size or bits[size:].any():
+        raise ValueError("packed bits do not fit the shape")
+    return bits[:size].view(shape)
+
+
+class MaskSet(dict[str, Tensor]):
+    """One bool mask per prunable parameter, True where the weight lives, in parameter order."""
+
+    def __init__(self, masks: Iterable[tuple[str, Tensor]] | dict[str, Tensor] = ()) -> None:
+        super().__init__(masks)
+        for name, mask in self.items():
+            if mask.dtype != torch.bool:
+                raise TypeError(f"mask of {name} is {mask.dtype}: masks are bool")
+
+    @classmethod
+    def ones(cls, params: Params) -> MaskSet:
+        """Everything lives."""
+        return cls({n: torch.ones_like(p, dtype=torch.bool) for n, p in params.items()})
+
+    @property
+    def total(self) -> int:
+        return sum(mask.numel() for mask in self.values())
+
+    @property
+    def kept(self) -> int:
+        return sum(int(mask.count_nonzero()) for mask in self.values())
+
+    @property
+    def sparsity(self) -> float:
+        """The fraction removed."""
+        return 1 - self.kept / self.total if self else 0.0
+
+    def empty_layers(self) -> list[str]:
+        """Names of the parameters of which nothing is left."""
+        return [name for name, mask in self.items() if not bool(mask.any())]
+
+    def summary(self) -> dict[str, dict[str, int]]:
+        """Kept and total weights per parameter."""
+        return {
+            name: {"kept": int(mask.count_nonzero()), "total": mask.numel()}
+            for name, mask in self.items()
+        }
+
+    @torch.no_grad()
+    def apply_(self, tensors: Params) -> None:
+        """Multiplies tensors of the masks' shapes (weights, gradients, moments) in place.
+
+        Raises: ValueError when names or shapes differ.
+        """
+        self.check(tensors)
+        for name, mask in self.items():
+            tensors[name].mul_(mask)
+
+    def check(self, tensors: Params) -> None:
+        """Raises ValueError unless `tensors` have exactly the masks' names and shapes."""
+        if self.keys() != tensors.keys():
+            odd = sorted(self.keys() ^ tensors.keys())
+            raise ValueError(f"masks and parameters differ in {', '.join(odd[:3])}")
+        for name, mask in self.items():
+            if mask.shape != tensors[name].shape:
+                shapes = f"{tuple(mask.shape)} and {tuple(tensors[name].shape)}"
+                raise ValueError(f"mask and parameter {name} differ in shape: {shapes}")
+
+    def packed(self) -> dict[str, Tensor]:
+        """One bit a weight: uint8 tensors by name, see `save`."""
+        return {name: _pack(mask) for name, mask in self.items()}
+
+    def hash(self) -> str:
+        """SHA-256 over names, shapes and bits: equal hashes mean equal masks."""
+        digest = hashlib.sha256()
+        for name, packed in self.packed().items():
+            digest.update(json.dumps([name, list(self[name].shape)]).encode())
+            digest.update(packed.numpy().tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a safetensors file, atomically.
+
+        It holds a 1-D uint8 tensor per parameter, under the parameter's name: the mask row by row,
+        8 weights a byte, least significant bit first, zero padded. Its metadata hold `format`,
+        `shapes` (JSON) and `hash`.
+        """
+        path = Path(path)
+        partial = path.with_name(path.name + ".partial")
+        shapes = json.dumps({name: list(mask.shape) for name, mask in self.items()})
+        save_file(self.packed(), partial, {"format": FORMAT, "shapes": shapes, "hash": self.hash()})
+        os.replace(partial, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MaskSet:
+        """Reads what `save` wrote.
+
+        Raises: ValueError when the file is not a mask file, is damaged, or its hash does not fit.
+        """
+        try:
+            with safe_open(path, "pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise ValueError("not a mask file")
+                shapes: dict[str, list[int]] = json.loads(metadata["shapes"])
+                masks = cls({n: _unpack(file.get_tensor(n), s) for n, s in shapes.items()})
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # safetensors raises its own type, which is no public name
+            raise ValueError(f"{path}: {error}") from error
+        if masks.hash() != metadata["hash"]:
+            raise ValueError(f"{path}: the masks do not fit their hash")
+        return masks
+
+
+def make_masks(
+    scores: Params, masks: Params, counts: dict[str, int], pattern: str = "unstructured"
+) -> MaskSet:
+    """The masks that keep exactly `counts[name]` weights of each tensor, those of highest score.
+
+    Args:
+        scores: one tensor per parameter, higher is kept.
+        masks: the living weights; only they compete.
+        counts: weights to keep per tensor, from `allocate`.
+        pattern: of `PATTERNS`.
+
+    Returns: masks of exactly these counts; ties go to the lower flat index.
+
+    Raises: ValueError on an unknown pattern, a count above what lives, a score not finite.
+    """
+    if pattern not in PATTERNS:
+        raise ValueError(f"pattern={pattern!r}: allowed are {', '.join(PATTERNS)}")
+    threshold = counts.threshold if isinstance(counts, Counts) else None
+    return MaskSet(
+        (name, select_top(name, score, masks[name], counts[name], threshold))
+        for name, score in scores.items()
+    )
+
+
+def prune(
+    scores: Params,
+    masks: Params,
+    sparsity: float,
+    distribution: str = "global",
+    pattern: str = "unstructured",
+    cut: str = "exact",
+) -> MaskSet:
+    """Masks at a sparsity over *all* prunable weights (living or not), from the living ones.
+
+    Args:
+        cut: "exact", or "threshold": everything at or above the k-th largest score lives, with k
+            truncated. That is what published codes do; ties may leave more than k weights.
+    """
+    total = sum(mask.numel() for mask in masks.values())
+    if cut == "threshold":
+        k = int((1 - sparsity) * total)
+        threshold = kth_largest(scores, masks, k) if k else float("inf")
+        return MaskSet((n, (score >= threshold) & masks[n]) for n, score in scores.items())
+    counts = allocate(scores, masks, count=kept_count(total, sparsity), mode=distribution)
+    return make_masks(scores, masks, counts, pattern)

@@ -1,0 +1,5 @@
+"""Patterns: the granularity of what is removed."""
+
+from __future__ import annotations
+
+PATTERNS = ("unstructured",)

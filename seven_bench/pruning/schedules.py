@@ -1,0 +1,166 @@
+"""Schedules: the target sparsity as a function of the step.
+
+A step is an optimizer step for a method that prunes during training and a calibration batch for
+one that prunes before it. Times are "120it" (steps), "2ep" (epochs) or a fraction of all steps.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
+
+Time = str | int | float
+
+
+def steps_of(time: Time, total: int, epoch: int) -> int:
+    """A time in steps. `total`: all steps; `epoch`: steps in an epoch.
+
+    Raises: ValueError when the time is none of "120it", "2ep", a fraction in [0, 1].
+    """
+    if isinstance(time, str):
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(it|ep)", time.strip())
+        if found:
+            return round(float(found[1]) * (epoch if found[2] == "ep" else 1))
+    elif isinstance(time, (int, float)) and not isinstance(time, bool) and 0 <= time <= 1:
+        return round(time * total)
+    raise ValueError(f"time {time!r}: allowed are '120it', '2ep' or a fraction in [0, 1]")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A schedule laid over a known number of steps; steps are counted from 1, after they are done.
+
+    Scores are observed in steps `observe_from + 1` and later, until the last update; masks are
+    updated after steps `start + every`, `start + 2 every`, ..., `count` times.
+    """
+
+    observe_from: int
+    start: int
+    every: int
+    count: int
+
+    @property
+    def end(self) -> int:
+        """The step after which the last update is made."""
+        return self.start + self.every * self.count
+
+    def observes(self, step: int) -> bool:
+        return self.observe_from < step <= self.end
+
+    def update_at(self, step: int) -> int | None:
+        """The index (from 0) of the update that follows this step, or None."""
+        index, rest = divmod(step - self.start, self.every)
+        return index - 1 if rest == 0 and 1 <= index <= self.count else None
+
+
+class Schedule(Protocol):
+    name: ClassVar[str]
+
+    def plan(self, total: int, epoch: int) -> Plan:
+        """Lays the schedule over `total` steps, `epoch` steps an epoch.
+
+        Raises: ValueError when it cannot finish, with both numbers.
+        """
+        ...
+
+    def sparsity(self, index: int, count: int, final: float) -> float:
+        """Fraction removed after update `index` (from 0) of `count`; `final` after the last."""
+        ...
+
+
+@dataclass(frozen=True)
+class OneShot:
+    """All at once, after step `at` (default: after the last)."""
+
+    at: Time = 1.0
+    name: ClassVar[str] = "one_shot"
+
+    def plan(self, total: int, epoch: int) -> Plan:
+        at = steps_of(self.at, total, epoch)
+        if not 1 <= at <= total:
+            raise ValueError(f"schedule.at={self.at!r} is step {at}, but there are {total} steps")
+        return Plan(observe_from=0, start=at - 1, every=1, count=1)
+
+    def sparsity(self, index: int, count: int, final: float) -> float:
+        return final
+
+
+@dataclass(frozen=True)
+class _Gradual:
+    """`steps` steps of pruning after `start`, with an update every `every` steps.
+
+    `warmup` is how long scores are observed before the first pruning step: all of `start` if null.
+    """
+
+    start: Time = 0.0
+    steps: Time = 1.0
+    every: int = 1
+    warmup: Time | None = None
+
+    def plan(self, total: int, epoch: int) -> Plan:
+        start, steps = steps_of(self.start, total, epoch), steps_of(self.steps, total, epoch)
+        if self.every < 1:
+            raise ValueError(f"schedule.every={self.every!r}: allowed is a whole number from 1")
+        if start + steps > total:
+            raise ValueError(
+                f"schedule.start={self.start!r} and schedule.steps={self.steps!r} end at step "
+                f"{start + steps}, but there are only {total} steps"
+            )
+        if steps < self.every:
+            raise ValueError(
+                f"schedule.steps={self.steps!r} is {steps} steps: no update every {self.every}"
+            )
+        observe_from = 0
+        if self.warmup is not None:
+            observe_from = max(0, start - steps_of(self.warmup, total, epoch))
+        return Plan(observe_from, start, self.every, steps // self.every)
+
+
+@dataclass(frozen=True)
+class Linear(_Gradual):
+    """Sparsity grows by equal amounts."""
+
+    name: ClassVar[str] = "linear"
+
+    def sparsity(self, index: int, count: int, final: float) -> float:
+        return final if index + 1 == count else final * (index + 1) / count
+
+
+@dataclass(frozen=True)
+class Cubic(_Gradual):
+    """density_t = k + (1 - k) (1 - (t + 1) / T)^3. Zhu & Gupta 2017, arXiv 1710.01878, eq. 1."""
+
+    name: ClassVar[str] = "cubic"
+
+    def sparsity(self, index: int, count: int, final: float) -> float:
+        return final if index + 1 == count else final * (1 - (1 - (index + 1) / count) ** 3)
+
+
+@dataclass(frozen=True)
+class CubicReleased(Cubic):
+    """`Cubic` as SEVEN's released code runs it: one step short of T, so not quite at its target."""
+
+    name: ClassVar[str] = "cubic_released"
+
+    def plan(self, total: int, epoch: int) -> Plan:
+        plan = super().plan(total, epoch)
+        if plan.count < 2:
+            raise ValueError(f"schedule.steps={self.steps!r}: the released schedule needs 2 updates")
+        return replace(plan, count=plan.count - 1)
+
+    def sparsity(self, index: int, count: int, final: float) -> float:
+        return super().sparsity(index, count + 1, final)
+
+
+@dataclass(frozen=True)
+class Exponential(_Gradual):
+    """density_t = k^((t + 1) / T): equal fractions of what remains.
+
+    Used by FORCE and iterative SNIP, arXiv 2006.09081, section 4.
+    """
+
+    name: ClassVar[str] = "exponential"
+
+    def sparsity(self, index: int, count: int, final: float) -> float:
+        return final if index + 1 == count else 1 - (1 - final) ** ((index + 1) / count)

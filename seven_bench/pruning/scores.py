@@ -1,0 +1,84 @@
+"""The interface of a score, and what it is shown.
+
+A score gives one number per prunable weight; higher is kept. It knows nothing of schedules,
+thresholds, patterns, trainers, configs or devices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from seven_bench.pruning.prunable import Params
+
+NEEDS = {
+    "weights": "the weights alone",
+    "gradients": "gradients of the loss, one batch or optimizer step at a time",
+}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one calibration batch, or one optimizer step, shows.
+
+    `params` and `grads` hold the weights and the gradient of the (mean) loss, `masks` the living
+    weights; all are keyed by parameter name and of the parameters' shapes. `step` counts from 0.
+    """
+
+    params: Params
+    grads: Params
+    masks: Params
+    step: int
+
+
+class Score(Protocol):
+    """One method's score. Derive from it for the bookkeeping; `scores` is all that must be written.
+
+    `needs` (of `NEEDS`) is checked against timing and model. `state` names the attributes that a
+    checkpoint keeps: each a dict of tensors per parameter, or a whole number.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    state: ClassVar[tuple[str, ...]] = ()
+
+    def reset(self, params: Params, generator: torch.Generator | None = None) -> None:
+        """Starts anew. `generator` is the only source of randomness a score may use."""
+
+    def observe(self, seen: Observation) -> None:
+        """Takes in one batch or step. Keeps no reference to what it is shown."""
+
+    def scores(self, params: Params, masks: Params) -> Params:
+        """The scores, float32, of the parameters' shapes. Higher is kept."""
+        ...
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Tensors alone, so that a checkpoint of it loads with `weights_only`."""
+        flat: dict[str, Tensor] = {}
+        for name in self.state:
+            value = getattr(self, name)
+            if isinstance(value, dict):
+                flat.update({f"{name}/{key}": tensor for key, tensor in value.items()})
+            else:
+                flat[name] = torch.tensor(value)
+        return flat
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restores `state_dict`. Raises KeyError when an entry is missing."""
+        for name in self.state:
+            if isinstance(getattr(self, name), dict):
+                prefix = f"{name}/"
+                found = {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)}
+                setattr(self, name, {key: tensor.clone() for key, tensor in found.items()})
+            else:
+                setattr(self, name, int(state[name]))
+
+
+def zeros(params: Params) -> Params:
+    """A float32 accumulator per parameter, whatever the parameters' own type."""
+    return {
+        name: torch.zeros_like(p, dtype=torch.float32, requires_grad=False)
+        for name, p in params.items()
+    }

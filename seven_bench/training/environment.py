@@ -1,0 +1,118 @@
+"""What one run in a process must not leave behind for the next, and what is recorded of it."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import random
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+PACKAGES = (
+    "torch", "pytorch-lightning", "hydra-core", "omegaconf", "timm", "transformers",
+    "torchmetrics", "safetensors", "numpy",
+)  # fmt: skip
+LEFT_BEHIND = (
+    "PL_GLOBAL_SEED", "PL_SEED_WORKERS", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE",
+    "MASTER_ADDR", "MASTER_PORT",
+)  # fmt: skip
+
+
+def reset_process(seed: int, threads: int, deterministic: bool) -> None:
+    """Puts the process into the state that a run begins in, whatever ran in it before.
+
+    Args:
+        seed: of the three global generators; data order and scoring have generators of their own.
+        threads: CPU threads of torch.
+        deterministic: refuse operations that do not repeat bit for bit.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ and "RANK" not in os.environ:
+        for name in LEFT_BEHIND:
+            os.environ.pop(name, None)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # we read none
+    torch.set_default_dtype(torch.float32)
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = deterministic
+    if "timm.layers" in sys.modules:
+        sys.modules["timm.layers"].set_fused_attn(True)
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    pl.seed_everything(seed, workers=True, verbose=False)
+
+
+def random_state() -> tuple[Any, ...]:
+    """The state of the three global generators (and the GPUs'), to be given back by `restore`."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
+
+
+def restore_random_state(state: tuple[Any, ...]) -> None:
+    random.setstate(state[0])
+    np.random.set_state(state[1])
+    torch.set_rng_state(state[2])
+    if state[3]:
+        torch.cuda.set_rng_state_all(state[3])
+
+
+def environment(threads: int, deterministic: bool) -> dict[str, Any]:
+    """Versions, code and hardware, for the record."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    cuda = torch.cuda.is_available()
+    return {
+        "versions": versions,
+        "git": _git_commit(),
+        "hardware": torch.cuda.get_device_name(0) if cuda else _processor(),
+        "threads": threads,
+        "deterministic": deterministic,
+    }
+
+
+def _git_commit() -> str | None:
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]} x{len(names)}" if names else platform.machine()
+
+
+def peak_memory_bytes() -> int:
+    """The largest memory this run has taken on a GPU, or this process on a CPU."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    import resource
+
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

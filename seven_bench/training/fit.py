@@ -1,0 +1,186 @@
+"""One training run under masks: Lightning's loop, the pruning callback, the epoch that is measured."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.loggers import Logger
+from torch import Tensor
+
+from seven_bench.data.task_data import TaskData
+from seven_bench.training.finetune import Recipe
+from seven_bench.training.module import TaskModule
+from seven_bench.training.pruning_callback import PruningCallback
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where training runs and what is shown of it."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+    deterministic: bool = True
+    progress: bool = False
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The plain model's state after the last and after the best epoch; epochs count from 1."""
+
+    last: State
+    last_epoch: int
+    best: State
+    best_epoch: int
+    examples: int
+    seconds: float
+
+
+class BestEpoch(pl.Callback):
+    """Keeps the weights of the best epoch by a validation metric, once the masks are final."""
+
+    def __init__(self, metric: str, higher_is_better: bool, pruning: PruningCallback) -> None:
+        self.metric, self.pruning = f"validation/{metric}", pruning
+        self.sign = 1.0 if higher_is_better else -1.0
+        self.value, self.epoch = -math.inf, 0
+        self.state: State = {}
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.pruning.finished or trainer.sanity_checking:
+            return
+        value = self.sign * float(trainer.callback_metrics[self.metric])
+        if value > self.value or not self.state:
+            self.value, self.epoch = value, trainer.current_epoch + 1
+            self.state = snapshot(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "epoch": self.epoch, "state": self.state}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.value, self.epoch = state_dict["value"], state_dict["epoch"]
+        self.state = state_dict["state"]
+
+
+class SparsityBar(RichProgressBar):
+    """Lightning's bar, with the sparsity reached so far in it."""
+
+    def __init__(self, pruning: PruningCallback) -> None:
+        super().__init__(refresh_rate=10, leave=False)
+        self.pruning = pruning
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return {"sparsity": f"{self.pruning.masks.sparsity:.3f}", **metrics}
+
+
+def snapshot(module: pl.LightningModule) -> State:
+    """A copy of the plain model's state, on the CPU."""
+    model: torch.nn.Module = module.model  # type: ignore[assignment]
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+
+
+def optimizer_steps(recipe: Recipe, train_size: int) -> tuple[int, int]:
+    """Optimizer steps in all, and in an epoch."""
+    batches = math.ceil(train_size / recipe.batch_size)
+    epoch = math.ceil(batches / recipe.accumulate)
+    total = epoch * recipe.max_epochs
+    return (min(total, recipe.max_steps) if recipe.max_steps else total), epoch
+
+
+def make_trainer(
+    recipe: Recipe, machine: Machine, callbacks: Sequence[pl.Callback], loggers: Sequence[Logger]
+) -> pl.Trainer:
+    """A new Trainer: one is never used twice (a second `fit` would train nothing)."""
+    shown = machine.progress and sys.stderr.isatty()
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return pl.Trainer(
+        max_epochs=recipe.max_epochs,
+        max_steps=recipe.max_steps or -1,
+        accelerator=machine.accelerator,
+        devices=machine.devices,
+        precision=recipe.precision,  # type: ignore[arg-type]
+        accumulate_grad_batches=recipe.accumulate,
+        gradient_clip_val=recipe.gradient_clip,
+        deterministic=machine.deterministic,
+        callbacks=list(callbacks),
+        logger=list(loggers),
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=shown,
+        inference_mode=False,
+    )
+
+
+def fit(
+    module: TaskModule,
+    data: TaskData,
+    pruning: PruningCallback,
+    machine: Machine,
+    metric: dict[str, Any],
+    loggers: Sequence[Logger] = (),
+) -> Trained:
+    """Trains by the module's recipe; the callback keeps removed weights at zero throughout.
+
+    Raises: ValueError when a method at work did not finish, or a loss is not finite.
+    """
+    best = BestEpoch(metric["name"], metric["higher_is_better"], pruning)
+    callbacks: list[pl.Callback] = [pruning, best]
+    if machine.progress and sys.stderr.isatty():
+        callbacks.append(SparsityBar(pruning))
+    trainer = make_trainer(module.recipe, machine, callbacks, loggers)
+    began = time.perf_counter()
+    with warnings.catch_warnings():
+        _filter_known_warnings()
+        trainer.fit(module, datamodule=data)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if pruning.pruning is not None:
+        pruning.pruning.check_finished()
+    for name, value in module.model.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ValueError(f"training diverged: {name} is not finite")
+    steps = trainer.global_step
+    total, epoch_steps = optimizer_steps(module.recipe, data.size("train"))
+    whole, rest = divmod(steps, epoch_steps)
+    per_step = module.recipe.batch_size * module.recipe.accumulate
+    return Trained(
+        last=snapshot(module),
+        last_epoch=trainer.current_epoch,
+        best=best.state or snapshot(module),
+        best_epoch=best.epoch or trainer.current_epoch,
+        examples=whole * data.size("train") + rest * per_step,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def evaluate(module: TaskModule, data: TaskData, machine: Machine, state: State) -> dict[str, float]:
+    """The test metrics of a state of the plain model, without their prefix."""
+    module.model.load_state_dict(state, strict=True)
+    trainer = make_trainer(module.recipe, Machine(machine.accelerator), (), ())
+    with warnings.catch_warnings():
+        _filter_known_warnings()
+        (found,) = trainer.test(module, datamodule=data, verbose=False)
+    return {name.removeprefix("test/"): float(value) for name, value in found.items()}
+
+
+def _filter_known_warnings() -> None:
+    """Lightning's advice that does not hold here."""
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
+    warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")

@@ -1,0 +1,96 @@
+"""Curves: metrics.csv in the run's folder always, W&B beside it when asked."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+
+log = logging.getLogger(__name__)
+
+
+class CurvesLogger(CSVLogger):
+    """Lightning's CSV logger writing `metrics.csv` into the run's folder, and nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, name="", version="", flush_logs_every_n_steps=1000)
+
+    def log_hyperparams(self, params: Any = None) -> None:
+        """The config is in config.yaml already."""
+
+
+@contextmanager
+def loggers(config: dict[str, Any], run_id: str, folder: Path) -> Iterator[list[Logger]]:
+    """The loggers of one run. W&B's run is ended with the exit code, however the block ends; a
+    failure of W&B is a warning, never the run's failure.
+    """
+    (folder / "metrics.csv").unlink(missing_ok=True)
+    curves: Logger = CurvesLogger(folder)
+    wanted = config["logger"]["name"] == "wandb"
+    wandb_logger = _start_wandb(config, run_id) if wanted else None
+    failed = 1
+    try:
+        yield [curves, wandb_logger] if wandb_logger else [curves]
+        failed = 0
+    finally:
+        if wandb_logger is not None:
+            _finish_wandb(failed)
+
+
+def summarize_in_wandb(record: dict[str, Any]) -> None:
+    """Final figures, under `final/`, of the run that is being logged (if one is)."""
+    try:
+        import wandb
+
+        if wandb.run is not None:
+            final = {f"final/{name}": value for name, value in record["metrics"].items()}
+            final["final/sparsity"] = record["sparsity"]["prunable"]
+            final["final/kept"] = record["params"]["kept"]
+            wandb.run.summary.update(final)
+    except Exception as error:  # whatever W&B does, the record is written
+        log.warning("W&B took no summary: %s", _line(error))
+
+
+def _start_wandb(config: dict[str, Any], run_id: str) -> WandbLogger | None:
+    settings = config["logger"]
+    mode = settings["mode"] or os.environ.get("WANDB_MODE") or "offline"
+    folder = Path(config["output_root"])
+    # W&B tells of itself on stderr at every start and end; its own variable still wins
+    os.environ.setdefault("WANDB_SILENT", "true")
+    try:
+        import wandb
+
+        wandb.finish()  # a run that another job of this process left open is not ours
+        wandb.init(
+            mode=mode,
+            dir=str(folder),
+            project=settings["project"],
+            entity=settings["entity"],
+            name=run_id,
+            group=config["suite"],
+            job_type=config["pruner"]["name"],
+            tags=[config["task"]["name"], config["model"]["name"], *settings["tags"]],
+            config={key: value for key, value in config.items() if key != "logger"},
+        )
+        return WandbLogger(experiment=wandb.run, log_model=False)
+    except Exception as error:
+        log.warning("W&B is off for this run: %s", _line(error))
+        return None
+
+
+def _finish_wandb(exit_code: int) -> None:
+    try:
+        import wandb
+
+        wandb.finish(exit_code=exit_code)
+    except Exception as error:
+        log.warning("W&B did not finish: %s", _line(error))
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
