@@ -1,0 +1,1 @@
+"""What SEVEN is compared with: one file a method, each a score."""

@@ -17,7 +17,8 @@ class RandomScore(Score):
 
     def reset(self, params: Params, generator: torch.Generator | None = None) -> None:
         self.drawn = {
-            name: torch.rand(p.shape, generator=generator).to(p.device) for name, p in params.items()
+            name: torch.rand(p.shape, generator=generator).to(p.device)
+            for name, p in params.items()
         }
 
     def scores(self, params: Params, masks: Params) -> Params:

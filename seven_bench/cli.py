@@ -115,8 +115,12 @@ def _of_hydra(text: str) -> str:
     if missing:
         group, choice = missing.groups()
         known = [line.strip() for line in text.splitlines()[1:] if line.startswith("\t")]
-        return f"{group}={choice}: unknown {group}; known are {', '.join(known)}{_near(choice, known)}"
-    odd = re.search(r"Could not override '([^']+)'", text) or re.search(r"Key '([^']+)' is not", text)
+        return (
+            f"{group}={choice}: unknown {group}; known are {', '.join(known)}{_near(choice, known)}"
+        )
+    odd = re.search(r"Could not override '([^']+)'", text) or re.search(
+        r"Key '([^']+)' is not", text
+    )
     if odd:
         key = odd.group(1).split("@")[0]
         full = re.search(r"full_key: (\S+)", text)

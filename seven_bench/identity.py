@@ -25,7 +25,7 @@ LEDGER: dict[str, Any] = {}
 
 @dataclass(frozen=True)
 class Identity:
-    """`run_id` is the run's folder below `output_root/runs`; `cell_id` is the same without a seed."""
+    """`run_id`: the run's folder below `output_root/runs`; `cell_id`: the same without a seed."""
 
     run_id: str
     cell_id: str

@@ -69,7 +69,9 @@ def run(config: Config, wait: bool = False) -> Record:
     folder = RunFolder(identity.folder(config["output_root"]))
     if (finished := folder.record()) is not None:
         return finished
-    start_record = run(dense_start(config), wait=True) if config["start"]["kind"] == "dense" else None
+    start_record = (
+        run(dense_start(config), wait=True) if config["start"]["kind"] == "dense" else None
+    )
     with folder.claim(wait):
         if (finished := folder.record()) is not None:  # done by another process meanwhile
             return finished

@@ -1,0 +1,1 @@
+"""Data of the tasks, as Lightning data modules."""

@@ -36,7 +36,9 @@ class ImageData(TaskData):
         }
 
     def _tensors(self, rows: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        pixels = np.stack([np.asarray(i.convert("RGB")) for i in rows[self.options["image_column"]]])
+        pixels = np.stack(
+            [np.asarray(i.convert("RGB")) for i in rows[self.options["image_column"]]]
+        )
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
         mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
         labels = torch.tensor(rows[self.options["label_column"]], dtype=torch.int64)

@@ -34,7 +34,9 @@ def local_files(source: dict[str, Any], data_root: str | None, task: str) -> dic
     files = {split: Path(data_root) / name for split, name in source["files"].items()}
     for path in files.values():
         if not path.is_file():
-            raise ConfigError(f"data_root={data_root}: task={task} needs {path}, which is not there")
+            raise ConfigError(
+                f"data_root={data_root}: task={task} needs {path}, which is not there"
+            )
     return files
 
 

@@ -1,0 +1,1 @@
+"""What a pruned model weighs and costs."""

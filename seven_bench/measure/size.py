@@ -34,5 +34,3 @@ def sizes(model: nn.Module, masks: MaskSet, target: float) -> dict[str, Any]:
         "params": {"prunable": masks.total, "kept": masks.kept, "model": totals["model"]},
         "layers": layer_counts(model, masks),
     }
-
-

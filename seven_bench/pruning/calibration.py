@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from seven_bench.pruning.masks import MaskSet
-from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.process import Pruning
+from seven_bench.pruning.prunable import Params
 
 
 @contextmanager

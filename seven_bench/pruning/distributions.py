@@ -12,7 +12,7 @@ from seven_bench.pruning.threshold import count_above, kth_largest
 
 
 class Counts(dict[str, int]):
-    """Weights to keep per tensor. `threshold` is the score at which a global cut fell, if one did."""
+    """Weights to keep per tensor; `threshold` is the score at which a global cut fell."""
 
     threshold: float | None = None
 
@@ -22,7 +22,11 @@ def kept_count(total: int, sparsity: float) -> int:
 
     Raises: ValueError when sparsity is not a number in [0, 1).
     """
-    if isinstance(sparsity, bool) or not isinstance(sparsity, (int, float)) or not 0 <= sparsity < 1:
+    if (
+        isinstance(sparsity, bool)
+        or not isinstance(sparsity, (int, float))
+        or not 0 <= sparsity < 1
+    ):
         raise ValueError(f"sparsity={sparsity!r}: allowed is a number in [0, 1)")
     return total - round(sparsity * total)
 

@@ -1,4 +1,4 @@
-"""Which weights may be removed: one table row per model family, and the sets sparsity is stated over.
+"""Which weights may be removed (a table row per model family), and what sparsity is stated over.
 
 Biases, norms, embeddings, positional tables and classifiers are never prunable. The pooler and the
 patch embedding are, when asked for. A new family is a new row of `FAMILIES`.

@@ -55,6 +55,8 @@ class Plan:
 
 
 class Schedule(Protocol):
+    """A shape over pruning steps, and where in all steps they lie."""
+
     name: ClassVar[str]
 
     def plan(self, total: int, epoch: int) -> Plan:
@@ -146,7 +148,9 @@ class CubicReleased(Cubic):
     def plan(self, total: int, epoch: int) -> Plan:
         plan = super().plan(total, epoch)
         if plan.count < 2:
-            raise ValueError(f"schedule.steps={self.steps!r}: the released schedule needs 2 updates")
+            raise ValueError(
+                f"schedule.steps={self.steps!r}: the released schedule needs 2 updates"
+            )
         return replace(plan, count=plan.count - 1)
 
     def sparsity(self, index: int, count: int, final: float) -> float:

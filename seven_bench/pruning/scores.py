@@ -26,12 +26,19 @@ class Observation:
 
     `params` and `grads` hold the weights and the gradient of the (mean) loss, `masks` the living
     weights; all are keyed by parameter name and of the parameters' shapes. `step` counts from 0.
+    The rest is supplied to scores that need it: `hessian_gradient` is H g, `example_squares` the
+    mean over examples of the squared gradient of each, `activations` the squared norm over tokens
+    of each input of a linear layer, shape [d_in].
     """
 
     params: Params
     grads: Params
     masks: Params
     step: int
+    hessian_gradient: Params | None = None
+    example_squares: Params | None = None
+    activations: Params | None = None
+    learning_rate: float | None = None
 
 
 class Score(Protocol):
@@ -70,7 +77,9 @@ class Score(Protocol):
         for name in self.state:
             if isinstance(getattr(self, name), dict):
                 prefix = f"{name}/"
-                found = {k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)}
+                found = {
+                    k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)
+                }
                 setattr(self, name, {key: tensor.clone() for key, tensor in found.items()})
             else:
                 setattr(self, name, int(state[name]))

@@ -1,0 +1,1 @@
+"""Training under masks, on PyTorch-Lightning."""

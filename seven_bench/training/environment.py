@@ -56,12 +56,13 @@ def reset_process(seed: int, threads: int, deterministic: bool) -> None:
 
 
 def random_state() -> tuple[Any, ...]:
-    """The state of the three global generators (and the GPUs'), to be given back by `restore`."""
+    """The state of the three global generators (and the GPUs'), for `restore_random_state`."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
 
 
 def restore_random_state(state: tuple[Any, ...]) -> None:
+    """Gives the generators the state that `random_state` returned."""
     random.setstate(state[0])
     np.random.set_state(state[1])
     torch.set_rng_state(state[2])

@@ -1,4 +1,4 @@
-"""One training run under masks: Lightning's loop, the pruning callback, the epoch that is measured."""
+"""One training run under masks: Lightning's loop, the callback, the epoch that is measured."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def fit(
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ValueError(f"training diverged: {name} is not finite")
     steps = trainer.global_step
-    total, epoch_steps = optimizer_steps(module.recipe, data.size("train"))
+    epoch_steps = optimizer_steps(module.recipe, data.size("train"))[1]
     whole, rest = divmod(steps, epoch_steps)
     per_step = module.recipe.batch_size * module.recipe.accumulate
     return Trained(
@@ -168,7 +168,9 @@ def fit(
     )
 
 
-def evaluate(module: TaskModule, data: TaskData, machine: Machine, state: State) -> dict[str, float]:
+def evaluate(
+    module: TaskModule, data: TaskData, machine: Machine, state: State
+) -> dict[str, float]:
     """The test metrics of a state of the plain model, without their prefix."""
     module.model.load_state_dict(state, strict=True)
     trainer = make_trainer(module.recipe, Machine(machine.accelerator), (), ())

@@ -103,7 +103,7 @@ class PruningCallback(pl.Callback):
         fused = getattr(trainer.optimizers[0], "_step_supports_amp_scaling", False)
         if fused and trainer.precision_plugin.precision == "16-mixed":
             raise ValueError(
-                "trainer.precision=16-mixed: a fused optimizer sees scaled gradients; use bf16-mixed"
+                "trainer.precision=16-mixed: fused optimizers see scaled gradients; use bf16-mixed"
             )
 
     def state_dict(self) -> dict[str, Any]:
