@@ -1,0 +1,1 @@
+"""From records of runs to tables, figures and a page. Imports neither torch nor Lightning."""

@@ -1,0 +1,94 @@
+"""From folders of runs to one table with a row a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from seven_bench.results.record import FIELDS, RecordError, read_record
+
+RECORD_NAME = "result.json"
+
+#: Columns that hold an object as it is; every other object is spread over columns with dots.
+WHOLE_COLUMNS = ("layers",)
+
+#: Columns of numbers, also where every value is missing.
+_NUMERIC = tuple(
+    name
+    for name in FIELDS
+    if name.startswith(("sparsity.", "params.", "cost.")) or name in ("seed", "metric.value")
+)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What was found: a row a run, and what was left out with the reason for it."""
+
+    records: pd.DataFrame
+    damaged: list[tuple[Path, str]]
+
+
+def find_records(roots: Iterable[str | Path]) -> list[Path]:
+    """Return the `result.json` files at or below `roots`, each once, sorted within a root.
+
+    A root is a folder, or a record itself under any name. Raises FileNotFoundError for a root
+    that does not exist.
+    """
+    found: dict[Path, Path] = {}  # by real path: roots may overlap
+    for root in map(Path, roots):
+        if root.is_file():
+            paths = [root]
+        elif root.is_dir():
+            paths = sorted(
+                Path(folder, RECORD_NAME)
+                for folder, _, files in os.walk(root)
+                if RECORD_NAME in files
+            )
+        else:
+            raise FileNotFoundError(f"no such file or folder: {root}")
+        for path in paths:
+            found.setdefault(path.resolve(), path)
+    return list(found.values())
+
+
+def collect(roots: Iterable[str | Path]) -> Collected:
+    """Read every record at or below `roots` into one flat table.
+
+    Columns carry the record's names with dots (`sparsity.target`, `cost.seconds.total`);
+    `layers` stays an object; `folder` is where the run lies. A damaged record is named and left
+    out. Of several records with one run_id the first is kept; one that disagrees with it on the
+    result is named among the damaged. Raises FileNotFoundError for a root that does not exist.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    damaged: list[tuple[Path, str]] = []
+    for path in find_records(roots):
+        try:
+            record = read_record(path)
+        except RecordError as error:
+            damaged.append((path, error.reason))
+            continue
+        row = {**flatten(record), "folder": str(path.parent)}
+        first = rows.setdefault(record["run_id"], row)
+        if any(first[name] != row[name] for name in ("metric.value", "mask_hash", "cell_id")):
+            damaged.append((path, f"has the run_id of {first['folder']}, but another result"))
+    columns = dict.fromkeys([*FIELDS, "folder"])
+    frame = pd.DataFrame(list(rows.values()), columns=None if rows else list(columns))
+    numeric = [name for name in _NUMERIC if name in frame]
+    return Collected(frame.astype(dict.fromkeys(numeric, float) | {"seed": int}), damaged)
+
+
+def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Spread nested objects over names with dots; `layers` stays whole."""
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and name not in WHOLE_COLUMNS:
+            flat.update(flatten(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat

@@ -1,0 +1,193 @@
+"""Which runs stand in one table: the same task, model, start and measure; and methods' names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+DENSE = "dense"
+SEPARATOR = " \N{MIDDLE DOT} "
+
+#: What makes runs comparable beside task, model and start. Pattern binds pruned runs only: the
+#: dense row has none.
+_MEASURE = ("metric.name", "metric.split", "metric.epoch")
+_SETTINGS = ("finetune", *_MEASURE, "pattern")
+_WHERE = ("task", "model", "start", *_SETTINGS)
+
+#: Settings that tell cells of one table apart by design, so that they name no variant.
+_EXPECTED = frozenset({"seed", "sparsity"})
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The measure of a group: its record name, the split and epoch it was read at."""
+
+    name: str
+    split: str
+    epoch: str
+    higher_is_better: bool
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that may stand in one table.
+
+    `runs` holds the pruned runs and `dense` the dense ones, both with the collected columns and
+    `method`, the name that a reader sees. `setting` says what tells this group from others of
+    the same task, model and start; it is empty where nothing does.
+    """
+
+    task: str
+    model: str
+    start: str
+    setting: str
+    metric: Metric
+    runs: pd.DataFrame
+    dense: pd.DataFrame
+
+    @property
+    def title(self) -> str:
+        """Task, model, start and setting, in one line."""
+        parts = (self.task, self.model, f"start {self.start}", self.setting)
+        return SEPARATOR.join(part for part in parts if part)
+
+    @cached_property
+    def sparsities(self) -> list[float]:
+        """The target sparsities of the pruned runs, ascending."""
+        return sorted(self.runs["sparsity.target"].unique().tolist())
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """Pruned methods, best first: by mean at the highest sparsity, then at the next."""
+        means = self.runs.pivot_table(
+            index="method", columns="sparsity.target", values="metric.value", dropna=False
+        )
+        if not self.metric.higher_is_better:
+            means = -means
+        order = {
+            method: tuple(row[::-1])
+            for method, row in zip(means.index, means.fillna(float("-inf")).to_numpy(), strict=True)
+        }
+        return sorted(self.runs["method"].unique(), key=lambda m: (*_negate(order.get(m, ())), m))
+
+
+def _negate(values: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(-value for value in values)
+
+
+def split_groups(records: pd.DataFrame) -> list[Group]:
+    """Split collected records into groups, sorted by task, model and start.
+
+    The dense runs of a task, model, start, fine-tuning and measure belong to every pattern's group.
+    """
+    if records.empty:
+        return []
+    records = _fill_texts(records)
+    records = records.assign(method=label_methods(records))
+    is_dense = records["pruner"] == DENSE
+    groups = []
+    for (task, model, start), family in records.groupby(["task", "model", "start"]):
+        varying = [name for name in _SETTINGS if _values(family, name).nunique() > 1]
+        for _, same in family.groupby(["finetune", *_MEASURE]):
+            dense, pruned = same[is_dense[same.index]], same[~is_dense[same.index]]
+            metric = Metric(
+                *same[list(_MEASURE)].iloc[0], bool(same["metric.higher_is_better"].iloc[0])
+            )
+            patterns = [runs for _, runs in pruned.groupby("pattern")] or [pruned]
+            for runs in patterns:
+                first = (runs if len(runs) else dense).iloc[0]
+                setting = ", ".join(f"{name} {first[name] or 'none'}" for name in varying)
+                groups.append(Group(task, model, start, setting, metric, runs, dense))
+    return groups
+
+
+def _values(family: pd.DataFrame, name: str) -> pd.Series:
+    return family.loc[family["pruner"] != DENSE, name] if name == "pattern" else family[name]
+
+
+def _fill_texts(records: pd.DataFrame) -> pd.DataFrame:
+    texts = ["distribution", "timing", "control", *_SETTINGS]
+    filled = {name: records[name].map(lambda v: "" if pd.isna(v) else str(v)) for name in texts}
+    return records.assign(**filled, **{"sparsity.target": records["sparsity.target"].round(6)})
+
+
+def label_methods(records: pd.DataFrame) -> pd.Series:
+    """Name the method of each run so that one name never covers two different things.
+
+    The name is the pruner's, then the control (shuffled, inverted, ...) where there is one, then
+    distribution and timing where the pruner occurs with several. Cells that still share name
+    and sparsity differ in their configuration: what differs, read from `config.yaml`, is added.
+    Expects texts without missing values.
+    """
+    labels = records["pruner"].astype(object)
+    pruned = records["pruner"] != DENSE
+    control = records["control"]
+    labels = labels.where(control.isin(["", "none"]) | ~pruned, labels + SEPARATOR + control)
+    for name in ("distribution", "timing"):
+        several = records.groupby("pruner")[name].transform("nunique") > 1
+        named = several & pruned & (records[name] != "")
+        labels = labels.where(~named, labels + SEPARATOR + records[name])
+    for rows in _clashing(records, labels):
+        suffixes = _name_variants(rows)
+        labels.loc[rows.index] += rows["cell_id"].map(suffixes)
+    return labels.astype(str)
+
+
+def _clashing(records: pd.DataFrame, labels: pd.Series) -> Iterator[pd.DataFrame]:
+    """Yield the runs of each label that stands for several cells at one sparsity of a group."""
+    # A dense row has no pattern, and serves the groups of all patterns.
+    pattern = records["pattern"].where(records["pruner"] != DENSE, "")
+    keyed = records.assign(label=labels, pattern=pattern)
+    for _, rows in keyed.groupby([*_WHERE, "label"]):
+        if (rows.groupby("sparsity.target")["cell_id"].nunique() > 1).any():
+            yield records.loc[rows.index]
+
+
+def _name_variants(rows: pd.DataFrame) -> dict[str, str]:
+    """Return what to add to the label of each cell: the settings that differ, or else its hash."""
+    cells = rows.drop_duplicates("cell_id")
+    configs = {row["cell_id"]: _read_settings(row) for _, row in cells.iterrows()}
+    differing: dict[str, None] = {}
+    for _, rivals in cells.groupby("sparsity.target"):
+        settings = [configs[cell] for cell in rivals["cell_id"]]
+        names = dict.fromkeys(name for setting in settings for name in setting)
+        differing |= {n: None for n in names if len({s.get(n) for s in settings}) > 1}
+    suffixes = {}
+    for cell, config in configs.items():
+        told = [f"{name}={config[name]}" for name in list(differing)[:3] if name in config]
+        # Three settings are what a label can carry; beyond, only the hash is exact.
+        exact = bool(told) and len(differing) <= 3
+        suffixes[cell] = SEPARATOR + ", ".join(told if exact else [*told[:1], cell[:8]])
+    return suffixes
+
+
+def _read_settings(row: pd.Series) -> dict[str, str]:
+    """The settings of a run that could tell it from another of its name; empty where unreadable."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        text = Path(row["folder"], "config.yaml").read_text(encoding="utf-8")
+        config = dict(_flatten(yaml.load(text, Loader=loader)))
+    except (OSError, ValueError, yaml.YAMLError):
+        config = {}
+    for name in ("environment.threads",):
+        config[name] = str(row.get(name))
+    ignored = ("output_root", "data_root", "logger", "hydra", "run_id", "cell_id")
+    return {
+        name: value
+        for name, value in config.items()
+        if name.rpartition(".")[2] not in _EXPECTED and not name.startswith(ignored)
+    }
+
+
+def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, str(value)

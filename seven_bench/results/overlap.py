@@ -1,0 +1,119 @@
+"""How much the masks of two methods agree: Jaccard overlap of the kept weights."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from seven_bench.results.groups import Group
+
+MASKS_NAME = "masks.safetensors"
+MASKS_FORMAT = "seven_bench.masks/1"
+
+
+@dataclass(frozen=True)
+class PackedMasks:
+    """A run's masks as stored: eight weights a byte, padded with zeros, and the true shapes."""
+
+    bits: dict[str, NDArray[np.uint8]]
+    shapes: dict[str, tuple[int, ...]]
+
+
+def read_masks(path: str | Path) -> PackedMasks:
+    """Read `masks.safetensors`. Raises ValueError, in one line, for anything but a whole file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as stored:
+            metadata = stored.metadata() or {}
+            bits = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        shapes = {name: tuple(shape) for name, shape in json.loads(metadata["shapes"]).items()}
+    except (OSError, SafetensorError, KeyError, ValueError, AttributeError, TypeError) as error:
+        raise ValueError(f"not a whole mask file ({str(error).splitlines()[0]})") from error
+    if metadata.get("format") != MASKS_FORMAT:
+        raise ValueError(f"holds the format {metadata.get('format')!r}, not {MASKS_FORMAT!r}")
+    sizes = {name: -(-int(np.prod(shape, dtype=np.int64)) // 8) for name, shape in shapes.items()}
+    if {name: part.size for name, part in bits.items()} != sizes:
+        raise ValueError("its masks do not fit the shapes that it states")
+    return PackedMasks(bits, shapes)
+
+
+def measure_jaccard(first: PackedMasks, second: PackedMasks) -> float:
+    """Kept by both over kept by either, of all prunable weights; 1 where neither keeps any.
+
+    Two independent random masks of density d have d / (2 - d). Raises ValueError when the masks
+    are not of the same parameters.
+    """
+    if first.shapes != second.shapes:
+        raise ValueError("the masks belong to different sets of parameters")
+    both = either = 0
+    for name, bits in first.bits.items():
+        other = second.bits[name]
+        both += int(np.bitwise_count(bits & other).sum(dtype=np.int64))
+        either += int(np.bitwise_count(bits | other).sum(dtype=np.int64))
+    return both / either if either else 1.0
+
+
+@dataclass
+class Overlaps:
+    """Overlaps of a group: `values[sparsity][(a, b)]`, a list over seeds, a before b by name.
+
+    `skipped` counts mask files that the budget left unread, `damaged` names unusable ones.
+    """
+
+    values: dict[float, dict[tuple[str, str], list[float]]] = field(default_factory=dict)
+    skipped: int = 0
+    damaged: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def measure_overlaps(groups: Sequence[Group], budget: int) -> list[Overlaps]:
+    """Overlap between methods of the same seed and sparsity, group by group.
+
+    At most `budget` bytes of masks are read, a set (one group, sparsity and seed) at a time: the
+    highest sparsity first, and one seed of everything before a second of anything.
+    """
+    results = [Overlaps() for _ in groups]
+    for (_, _, index), runs in sorted(_list_sets(groups), key=lambda item: item[0]):
+        overlaps = results[index]
+        paths = {
+            str(method): path
+            for method, folder in zip(runs["method"], runs["folder"], strict=True)
+            if (path := Path(folder, MASKS_NAME)).is_file()
+        }
+        if len(paths) < 2:
+            continue
+        budget -= sum(path.stat().st_size for path in paths.values())
+        if budget < 0:
+            overlaps.skipped += len(paths)
+            continue
+        masks = {}
+        for method, path in sorted(paths.items()):
+            try:
+                masks[method] = read_masks(path)
+            except ValueError as error:
+                overlaps.damaged.append((path, str(error)))
+        level = overlaps.values.setdefault(float(runs["sparsity.target"].iloc[0]), {})
+        for first, second in itertools.combinations(masks, 2):
+            if masks[first].shapes == masks[second].shapes:
+                value = measure_jaccard(masks[first], masks[second])
+                level.setdefault((first, second), []).append(value)
+    return results
+
+
+def _list_sets(groups: Sequence[Group]) -> list[tuple[tuple[int, int, int], pd.DataFrame]]:
+    """Runs that share group, sparsity and seed, under their ranks (seed, sparsity, group)."""
+    sets = []
+    for index, group in enumerate(groups):
+        levels = group.sparsities[::-1]
+        for sparsity, seeds in group.runs.groupby("sparsity.target"):
+            for rank, (_, runs) in enumerate(seeds.groupby("seed")):
+                unique = runs.drop_duplicates("method")
+                sets.append(((rank, levels.index(sparsity), index), unique))
+    return sets

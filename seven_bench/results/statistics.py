@@ -1,0 +1,316 @@
+"""What the seeds allow to be said: spreads, paired comparisons and average ranks.
+
+Seeds are replicates; runs of one seed are paired. Formulas are the libraries': scipy's,
+statsmodels' and scikit-posthocs'.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+
+from seven_bench.results.groups import Group
+
+ALPHA = 0.05
+CONFIDENCE = 0.95
+#: Up to this many pairs the sign-flip test counts every assignment of signs.
+EXACT_PAIRS = 12
+RANDOM_FLIPS = 20_000
+#: Data sets below which average ranks say nothing, and those that are wanted (Demsar 2006).
+FEWEST_BLOCKS = 5
+WANTED_BLOCKS = 10
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Mean, sample standard deviation and t-interval of `n` values, in the values' unit.
+
+    What `n` does not allow is NaN: everything for 0 values, spread and interval for 1.
+    """
+
+    mean: float
+    std: float
+    n: int
+    low: float
+    high: float
+
+
+def summarise(values: Sequence[float] | Floats | pd.Series) -> Summary:
+    """Summarise the finite ones of `values`, one per seed. The interval is Student's, at 95 %."""
+    finite = np.asarray(values, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    n = len(finite)
+    if n == 0:
+        return Summary(math.nan, math.nan, 0, math.nan, math.nan)
+    mean = float(finite.mean())
+    if n == 1:
+        return Summary(mean, math.nan, 1, math.nan, math.nan)
+    low, high = t_interval(finite[None])
+    return Summary(mean, float(finite.std(ddof=1)), n, float(low[0]), float(high[0]))
+
+
+def t_interval(samples: Floats) -> tuple[Floats, Floats]:
+    """The 95 % t-interval of each row's mean. Shape (k, n) with n >= 2; no spread, no width."""
+    mean, error = samples.mean(axis=1), stats.sem(samples, axis=1)
+    half = error * stats.t.ppf((1 + CONFIDENCE) / 2, samples.shape[1] - 1)
+    return mean - half, mean + half
+
+
+def sampling_interval(accuracy: float, examples: int) -> tuple[float, float]:
+    """What a test set of `examples` alone leaves open about an accuracy: Wilson's 95 % interval.
+
+    `accuracy` is a fraction, a mean over seeds included: its count need not be whole.
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    low, high = proportion_confint(accuracy * examples, examples, 1 - CONFIDENCE, method="wilson")
+    return float(low), float(high)
+
+
+def seeds_needed(tests: int, alpha: float = ALPHA) -> int:
+    """Seeds from which a sign-flip test can reject in a family of `tests` corrected by Holm.
+
+    The smallest n with 2^(1-n) <= alpha / tests: 6 for one test, 8 for five, 10 for 23.
+    Raises ValueError for a family without tests.
+    """
+    if tests < 1:
+        raise ValueError(f"a family has at least one test, not {tests}")
+    n = 1
+    while 2.0 ** (1 - n) > alpha / tests:
+        n += 1
+    return n
+
+
+def sign_flip_p(differences: Floats) -> Floats:
+    """Two-sided sign-flip p-values for mean 0, one a row. Shape (k, n), a column a pair.
+
+    Exact up to 12 pairs, else from 20,000 random assignments under a fixed seed.
+    """
+    tests, pairs = differences.shape
+    flips = 2**pairs if pairs <= EXACT_PAIRS else RANDOM_FLIPS
+    result = stats.permutation_test(
+        (differences,),
+        np.mean,
+        permutation_type="samples",
+        vectorized=True,
+        axis=-1,
+        n_resamples=flips,
+        batch=max(1, 4_000_000 // (tests * pairs)),  # about 32 MB at a time
+        rng=np.random.default_rng(0),
+    )
+    return np.atleast_1d(np.asarray(result.pvalue, dtype=float))
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Method minus reference at one sparsity, one difference per shared seed."""
+
+    method: str
+    sparsity: float
+    differences: tuple[float, ...]
+
+
+def pair_by_seed(group: Group, reference: str, at: Sequence[float] = ()) -> list[Pairing]:
+    """Pair the methods of a group with `reference` by seed, at every sparsity or those in `at`.
+
+    The dense runs pair with every sparsity. Sparsities where no seed is shared have no pairing.
+    """
+    runs = pd.concat([group.runs, group.dense]).dropna(subset="metric.value")
+    values = runs.groupby(["method", "sparsity.target", "seed"])["metric.value"].first()
+    table = {name: part.droplevel("method") for name, part in values.groupby("method")}
+    dense = set(group.dense["method"])
+
+    def level(method: str, sparsity: float) -> pd.Series:
+        cells = table.get(method)
+        if cells is None:
+            return pd.Series(dtype=float)
+        if method in dense:
+            return cells.groupby("seed").first()
+        return cells.xs(sparsity) if sparsity in cells.index else pd.Series(dtype=float)
+
+    pairings = []
+    for sparsity in group.sparsities:
+        if at and not any(math.isclose(sparsity, wanted, abs_tol=1e-6) for wanted in at):
+            continue
+        base = level(reference, sparsity)
+        for method in [*group.methods, *sorted(dense)]:
+            difference = (level(method, sparsity) - base).dropna()
+            if method != reference and len(difference):
+                pairings.append(Pairing(method, sparsity, tuple(difference)))
+    return pairings
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method held against a reference, as far as the shared seeds carry.
+
+    `difference`, `low`, `high`: mean of method minus reference and its paired 95 % t-interval, in
+    the metric's unit. `effect`: mean difference over its standard deviation (Cohen's d_z). `p`:
+    Holm-corrected sign-flip p-value. NaN where not to be had. `words` is the conclusion.
+    """
+
+    method: str
+    sparsity: float
+    pairs: int
+    difference: float
+    low: float
+    high: float
+    effect: float
+    p: float
+    words: str
+
+
+def compare(
+    pairings: Sequence[Pairing],
+    *,
+    higher_is_better: bool = True,
+    margin: float | None = None,
+    alpha: float = ALPHA,
+) -> list[Comparison]:
+    """Test every pairing as one family, which is fixed by the grid and not by what was seen.
+
+    Differences are tested by flipping signs, corrected by Holm over the whole family. Equality
+    is claimed only with a `margin`, in the metric's unit, by two one-sided t-tests under the
+    same correction. Where the seeds could not reject whatever they showed, nothing is tested and
+    the words say how many would do. Raises ValueError for a margin that is not positive.
+    """
+    if margin is not None and margin <= 0:
+        raise ValueError(f"a margin of equality is positive, not {margin}")
+    if not pairings:
+        return []
+    needed = seeds_needed(len(pairings), alpha)
+    raw, equal = np.ones(len(pairings)), np.ones(len(pairings))
+    low, high = np.full(len(pairings), np.nan), np.full(len(pairings), np.nan)
+    sizes = np.array([len(pairing.differences) for pairing in pairings])
+    for n in np.unique(sizes[sizes > 1]):  # pairings of one size at once: thousands stay quick
+        chosen = np.flatnonzero(sizes == n)
+        samples = np.array([pairings[index].differences for index in chosen])
+        low[chosen], high[chosen] = t_interval(samples)
+        if n >= needed:
+            raw[chosen] = sign_flip_p(samples)
+            if margin is not None:
+                equal[chosen] = [_equality_p(sample, margin) for sample in samples]
+    adjusted, equal = _holm(raw), _holm(equal)
+    comparisons = []
+    for index, pairing in enumerate(pairings):
+        mean = float(np.mean(pairing.differences))
+        tested = sizes[index] >= needed
+        p = float(adjusted[index]) if tested else math.nan
+        words = (
+            _conclude(mean if higher_is_better else -mean, p, float(equal[index]), margin, alpha)
+            if tested
+            else f"too few seeds to test ({sizes[index]} of {needed})"
+        )
+        comparisons.append(
+            Comparison(
+                pairing.method,
+                pairing.sparsity,
+                int(sizes[index]),
+                mean,
+                float(low[index]),
+                float(high[index]),
+                _effect(pairing.differences),
+                p,
+                words,
+            )
+        )
+    return comparisons
+
+
+def _effect(differences: Sequence[float]) -> float:
+    if len(differences) < 2 or not (spread := np.std(differences, ddof=1)):
+        return math.nan
+    return float(np.mean(differences) / spread)
+
+
+def _equality_p(differences: Floats, margin: float) -> float:
+    from statsmodels.stats.weightstats import DescrStatsW
+
+    if np.ptp(differences) == 0:  # no spread: a t-test has no denominator
+        return 0.0 if abs(differences[0]) < margin else 1.0
+    return float(DescrStatsW(differences).ttost_mean(-margin, margin)[0])
+
+
+def _holm(p_values: Floats) -> Floats:
+    from statsmodels.stats.multitest import multipletests
+
+    return np.asarray(multipletests(p_values, method="holm")[1], dtype=float)
+
+
+def _conclude(gain: float, p: float, equal: float, margin: float | None, alpha: float) -> str:
+    different = p <= alpha
+    same = margin is not None and equal <= alpha
+    if different:
+        verdict = "better than the reference" if gain > 0 else "worse than the reference"
+        return f"{verdict}, yet within the margin" if same else verdict
+    if same:
+        return "equal within the margin"
+    return "no difference shown" if margin is None else "neither a difference nor equality shown"
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Average ranks over data sets, 1 the best, with Nemenyi's p-values between methods.
+
+    `p` is Friedman's; it and `nemenyi` are missing where the blocks are too few, and `words`
+    says so.
+    """
+
+    ranks: pd.Series
+    blocks: int
+    words: str
+    p: float = math.nan
+    nemenyi: pd.DataFrame | None = None
+
+
+def rank_methods(scores: pd.DataFrame) -> Ranking:
+    """Rank methods (columns) over data sets (rows); a higher score is better.
+
+    A cell is a method's mean over seeds on one data set: seeds and sparsities are never rows.
+    Methods with too few data sets, then data sets without all the rest, are left out.
+    """
+    covered = scores.notna().sum()
+    enough = covered[covered >= min(FEWEST_BLOCKS, len(scores))].index
+    complete = scores[enough].dropna()
+    blocks, methods = complete.shape
+    ranks = complete.rank(axis=1, ascending=False).mean().sort_values()
+    if blocks < FEWEST_BLOCKS or methods < 3:
+        words = (
+            f"{_count(blocks, 'data set')} with {_count(methods, 'method')}: too few for average "
+            f"ranks ({FEWEST_BLOCKS} data sets and 3 methods at least, {WANTED_BLOCKS} data sets "
+            "wanted)"
+        )
+        return Ranking(ranks, blocks, words)
+    from scikit_posthocs import posthoc_nemenyi_friedman
+
+    p = float(stats.friedmanchisquare(*complete.to_numpy().T).pvalue)
+    words = f"{blocks} data sets, Friedman p = {p:.2g}"
+    if blocks < WANTED_BLOCKS:
+        words += f"; about {WANTED_BLOCKS} data sets are wanted, so read the groups with care"
+    nemenyi = posthoc_nemenyi_friedman(complete.to_numpy())
+    nemenyi.index = nemenyi.columns = complete.columns
+    return Ranking(ranks, blocks, words, p, nemenyi)
+
+
+def tabulate_scores(groups: Sequence[Group], sparsity: float) -> pd.DataFrame:
+    """Means over seeds at one sparsity, a row a task, a column a method; higher is better."""
+    rows = {}
+    for group in groups:
+        runs = group.runs[np.isclose(group.runs["sparsity.target"], sparsity, atol=1e-6)]
+        means = runs.groupby("method")["metric.value"].mean()
+        rows[group.task] = means if group.metric.higher_is_better else -means
+    return pd.DataFrame(rows).T
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
