@@ -14,7 +14,6 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -47,16 +46,24 @@ def perform(composed: DictConfig) -> float | None:
     """Checks a config and does its run, unless that is done; says how it ended in one line."""
     from seven_bench.config import checked
     from seven_bench.identity import identify
-    from seven_bench.results.run_folder import RunFolder
+    from seven_bench.results.run_folder import BusyError, RunFolder
 
     config = checked(composed)
     folder = RunFolder(identify(config).folder(config["output_root"]))
-    record = folder.record()
-    verb = "already done"
+    if config["dry_run"]:
+        from seven_bench.dry_run import print_plan
+
+        print_plan([config])
+        return None
+    record, verb = folder.record(), "already done"
     if record is None:
         from seven_bench.run import run
 
-        record, verb = run(config), "done"
+        try:
+            record, verb = run(config), "done"
+        except BusyError as error:
+            print(f"skipped: {error}", flush=True)
+            return None
     print(f"{verb}: {summary(record)} | {folder.path}", flush=True)
     value: float = record["metric"]["value"]
     return value
@@ -74,11 +81,12 @@ def summary(record: dict[str, Any]) -> str:
 
 def main() -> None:
     """Entry of `seven-bench` and `python -m seven_bench`. Exit code 1 after any failure."""
-    from seven_bench.sweeper import SuiteSweeper
+    from seven_bench import sweeper
 
     os.environ[FULL_ERROR] = "1"  # Hydra then raises to us instead of printing a long story
-    Plugins.instance().register(SuiteSweeper)
+    sweeper.register()
     logging.captureWarnings(True)
+    logging.getLogger("hydra").setLevel(logging.WARNING)  # its launchers repeat every override
     try:
         task()
     except KeyboardInterrupt:
@@ -87,7 +95,7 @@ def main() -> None:
         if WANTS_TRACE:
             raise
         sys.exit(complain(error))
-    if SuiteSweeper.failures:
+    if sweeper.SuiteSweeper.failures:
         sys.exit(1)
 
 

@@ -16,7 +16,9 @@ from seven_bench.data.sources import fingerprint
 Config = dict[str, Any]
 
 # Keys that decide where things go and what is shown, not what comes out.
-VOLATILE = ("output_root", "data_root", "logger", "suite", "progress", "experiment")
+VOLATILE = (
+    "output_root", "data_root", "logger", "suite", "progress", "dry_run", "retry_failed", "shard",
+)  # fmt: skip
 
 # Keys that came later, with the value that runs before them had: at that value they do not enter
 # the hash, so that old runs keep their names. Append only.

@@ -87,12 +87,12 @@ def _work(
     machine = _machine(config)
     reset_process(config["seed"], threads(config), machine.deterministic)
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    recipe = _recipe(config)
-    data = _data(config, recipe)
+    recipe = recipe_of(config)
+    data = make_data(config, recipe)
     data.setup()
     model = _model(config, start_record)
     module: TaskModule = build(config["task"]["module"], model=model, recipe=recipe)
-    params = _prunable(config, model)
+    params = prunable(config, model)
 
     masks, pruning, scoring = MaskSet.ones(params), None, Cost()
     if config["pruner"]["timing"] == "before":
@@ -125,7 +125,8 @@ def _work(
     return record
 
 
-def _recipe(config: Config) -> Recipe:
+def recipe_of(config: Config) -> Recipe:
+    """The training settings of a config."""
     names = {field.name for field in fields(Recipe)}
     return Recipe(**{name: value for name, value in config["trainer"].items() if name in names})
 
@@ -137,7 +138,8 @@ def _machine(config: Config) -> Machine:
     )
 
 
-def _data(config: Config, recipe: Recipe) -> TaskData:
+def make_data(config: Config, recipe: Recipe) -> TaskData:
+    """The data of the task; `setup` loads it."""
     task = config["task"]
     files = local_files(task["source"], config["data_root"], task["name"])
     return build(
@@ -160,7 +162,7 @@ def _model(config: Config, start_record: Record | None) -> nn.Module:
     return model
 
 
-def _prunable(config: Config, model: nn.Module) -> Params:
+def prunable(config: Config, model: nn.Module) -> Params:
     """What the run may remove; a method's own additions count where the model has them."""
     params = prunable_parameters(model, config["prunable"])
     for option in config["pruner"].get("prunable", []):

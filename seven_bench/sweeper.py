@@ -1,9 +1,18 @@
-"""A Hydra sweeper that goes on after failures and ends with the table of what was run."""
+"""A Hydra sweeper for suites of runs: composes each once, drops what is done, goes on after
+failures, and ends with the table and the commands that repeat what failed.
+
+Needs no torch until something is to be done.
+"""
 
 from __future__ import annotations
 
+import shlex
 import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -11,89 +20,216 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from seven_bench.config import checked
+from seven_bench.errors import ConfigError
+from seven_bench.identity import Config, dense_start, identify
+from seven_bench.results.run_folder import RunFolder
+
+PLUGIN_MODULE = "hydra_plugins.seven_bench"  # Hydra takes plugins from this namespace alone
+PLAIN = ("sparsity", "seed")  # set on a copy of a composed config, without composing again
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a suite: the overrides that make it, its config, and its folder."""
+
+    overrides: tuple[str, ...]
+    config: Config
+    folder: RunFolder
+
+    @property
+    def command(self) -> str:
+        return f"python -m seven_bench {shlex.join(self.overrides)}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed, or cannot work at all, and why."""
+
+    command: str
+    reason: str
 
 
 class SuiteSweeper(Sweeper):
-    """Every combination of the swept values, handed to the launcher in one batch.
+    """The runs of `cells`, each with its own settings, times the swept values that were typed.
 
     Args:
-        params: swept overrides from a config (an experiment's), as a mapping of key to values; the
-            command line's win.
-        max_batch_size: how many jobs a launcher gets at once; null: all.
+        cells: mappings of override keys to a value or a list of values; every combination within a
+            cell is a run (times the typed ones). An experiment sets them; null: one empty cell.
+        params: values swept in every cell, as a mapping; what is typed wins over it.
     """
 
-    failures: ClassVar[list[str]] = []
+    __module__ = PLUGIN_MODULE
+    failures: ClassVar[list[Failure]] = []
 
-    def __init__(self, params: Any, max_batch_size: int | None) -> None:
-        self.params, self.max_batch_size = params or {}, max_batch_size
+    def __init__(self, cells: Any = None, params: Any = None) -> None:
+        self.cells, self.params = cells or [{}], params or {}
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        self.config, self.context = config, hydra_context
+        self.config, self.loader = config, hydra_context.config_loader
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     def sweep(self, arguments: list[str]) -> None:
-        type(self).failures.clear()
-        typed = {argument.split("=", 1)[0] for argument in arguments}
-        given = [f"{key}={value}" for key, value in self.params.items() if key not in typed]
-        jobs = self._expand([*given, *arguments])
-        size = self.max_batch_size or len(jobs) or 1
-        returns: list[JobReturn] = []
-        for start in range(0, len(jobs), size):
-            batch = jobs[start : start + size]
-            returns += self.launcher.launch(batch, initial_job_idx=start)
-        self._report(jobs, returns)
+        type(self).failures = failures = []
+        jobs: dict[Path, Job] = {}
+        for overrides in self._expand(arguments):
+            try:
+                job = self._job(overrides)
+            except Exception as error:  # whatever is wrong with one run, the others go on
+                failures.append(Failure(_command(overrides), _reason(error)))
+            else:
+                jobs.setdefault(job.folder.path, job)
+        mine = _shard(list(jobs.values()), self.config.shard)
+        done = [job for job in mine if job.folder.record() is not None]
+        todo = [job for job in mine if job not in done]
+        if not self.config.retry_failed:
+            failed = [job for job in todo if job.folder.state() == "failed"]
+            failures += [Failure(job.command, job.folder.reason()) for job in failed]
+            todo = [job for job in todo if job not in failed]
+        print(
+            f"{len(mine)} runs: {len(done)} done, {len(todo)} to do"
+            + (f", {len(failures)} cannot run or failed before" if failures else ""),
+            flush=True,
+        )
+        if self.config.dry_run:
+            from seven_bench.dry_run import print_plan
 
-    def _expand(self, arguments: list[str]) -> list[list[str]]:
-        parser = OverridesParser.create(config_loader=self.context.config_loader)
+            print_plan([job.config for job in mine])
+        elif todo:
+            todo = _starts_first(todo)
+            batch = [list(job.overrides) for job in todo]
+            returned = self.launcher.launch(batch, initial_job_idx=0)
+            failures += _failed(todo, returned)
+        if not self.config.dry_run:
+            _show_table(job.folder.path for job in mine if job.folder.record() is not None)
+        _show_failures(failures, len(mine))
+
+    def _expand(self, arguments: list[str]) -> list[tuple[str, ...]]:
+        """All combinations, as override strings, in the order given."""
+        typed = {argument.split("=", 1)[0].lstrip("+~") for argument in arguments}
+        combinations: list[tuple[str, ...]] = []
+        for cell in self.cells:
+            given = {**self.params, **cell}
+            axes = [_values(key, value) for key, value in given.items() if key not in typed]
+            combinations += product(*axes, *self._typed(arguments))
+        return combinations
+
+    def _typed(self, arguments: list[str]) -> list[list[str]]:
         axes = []
+        parser = OverridesParser.create(config_loader=self.loader)
         for override in parser.parse_overrides(arguments):
             key = override.get_key_element()
             if override.is_sweep_override():
                 axes.append([f"{key}={value}" for value in override.sweep_string_iterator()])
             else:
                 axes.append([f"{key}={override.get_value_element_as_str()}"])
-        return [list(job) for job in product(*axes)]
+        return axes
 
-    def _report(self, jobs: list[list[str]], returns: list[JobReturn]) -> None:
-        from seven_bench.cli import one_line
-
-        for job, done in zip(jobs, returns, strict=True):
-            if done.status is JobStatus.FAILED:
-                reason = one_line(done._return_value)
-                self.failures.append(f"python -m seven_bench {' '.join(job)}: {reason}")
-        _show_table(self._runs(jobs, returns))
-        if self.failures:
-            print(f"\n{len(self.failures)} of {len(jobs)} runs failed:", file=sys.stderr)
-            for line in self.failures:
-                print(f"  {line}", file=sys.stderr)
-
-    def _runs(self, jobs: list[list[str]], returns: list[JobReturn]) -> list[str]:
-        """The folders of the finished jobs."""
-        from seven_bench.config import checked
-        from seven_bench.identity import identify
-
-        folders = []
-        for done in returns:
-            if done.status is JobStatus.COMPLETED and done.cfg is not None:
-                config = checked(OmegaConf.create(OmegaConf.to_container(done.cfg, resolve=False)))
-                folders.append(str(identify(config).folder(config["output_root"])))
-        return folders
+    def _job(self, overrides: tuple[str, ...]) -> Job:
+        plain = {o.split("=", 1)[0]: o for o in overrides if o.split("=", 1)[0] in PLAIN}
+        grouped = tuple(o for o in overrides if o not in plain.values())
+        if grouped not in self._composed:
+            loaded = self.loader.load_sweep_config(self.config, list(grouped))
+            with open_dict(loaded):
+                del loaded["hydra"]
+            self._composed[grouped] = loaded
+        composed = self._composed[grouped].copy()
+        for override in OverridesParser.create().parse_overrides(list(plain.values())):
+            composed[override.key_or_group] = override.value()
+        config = checked(composed)
+        if config["trainer"]["devices"] > 1:
+            raise ConfigError(
+                f"trainer.devices={config['trainer']['devices']}: a multirun runs on one device a "
+                f"run; type it as a run of its own: {_command(overrides)}"
+            )
+        return Job(overrides, config, RunFolder(identify(config).folder(config["output_root"])))
 
 
-def _show_table(folders: list[str]) -> None:
+def _values(key: str, value: Any) -> list[str]:
+    values = value if isinstance(value, (list, tuple)) or OmegaConf.is_list(value) else [value]
+    return [f"{key}={_text(item)}" for item in values]
+
+
+def _text(value: Any) -> str:
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
+
+
+def _command(overrides: Iterable[str]) -> str:
+    return f"python -m seven_bench {shlex.join(overrides)}"
+
+
+def _reason(error: BaseException) -> str:
+    from seven_bench.cli import one_line
+
+    return one_line(error)
+
+
+def _shard(jobs: list[Job], shard: str | None) -> list[Job]:
+    """The i-th of n equal parts ("i/n", from 1), the same whatever is done already."""
+    if shard is None:
+        return jobs
+    index, _, count = str(shard).partition("/")
+    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise ConfigError(f"shard={shard}: allowed is i/n, such as 1/4")
+    return jobs[int(index) - 1 :: int(count)]
+
+
+def _starts_first(jobs: list[Job]) -> list[Job]:
+    """Runs that need different dense starts come first, so that workers do not wait for one."""
+    first: dict[str, Job] = {}
+    for job in jobs:
+        if job.config["start"]["kind"] == "dense":
+            first.setdefault(identify(dense_start(job.config)).run_id, job)
+    leading = list(first.values())
+    return [*leading, *(job for job in jobs if job not in leading)]
+
+
+def _failed(jobs: Sequence[Job], returned: Sequence[JobReturn]) -> list[Failure]:
+    return [
+        Failure(job.command, _reason(result._return_value))
+        for job, result in zip(jobs, returned, strict=True)
+        if result.status is JobStatus.FAILED
+    ]
+
+
+def _show_table(folders: Iterable[Path]) -> None:
     from rich.console import Console
 
     from seven_bench.results.collect import collect
     from seven_bench.results.tables import render_terminal
 
-    if not folders:
-        return
-    shown = render_terminal(collect(folders).records)
-    console = Console()
-    for table in shown if isinstance(shown, list) else [shown]:
-        console.print(table)
+    paths = list(folders)
+    if paths:
+        console = Console()
+        for table in render_terminal(collect(paths).records):
+            console.print(table)
+
+
+def _show_failures(failures: Sequence[Failure], total: int) -> None:
+    if failures:
+        print(f"\n{len(failures)} failed:", file=sys.stderr)
+        for failure in failures:
+            print(f"  {failure.command}\n    {failure.reason}", file=sys.stderr)
+
+
+def register() -> None:
+    """Makes the sweeper known to Hydra, as if it were installed in its plugins' namespace."""
+    try:
+        import hydra_plugins
+    except ImportError:  # no other plugin is installed
+        hydra_plugins = sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))
+        hydra_plugins.__path__ = []
+    module = ModuleType(PLUGIN_MODULE)
+    vars(module)["SuiteSweeper"] = SuiteSweeper
+    sys.modules[PLUGIN_MODULE] = module
+    vars(hydra_plugins)["seven_bench"] = module
+    Plugins.instance().register(SuiteSweeper)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -16,6 +17,7 @@ from filelock import FileLock, Timeout
 from seven_bench.results.record import RecordError, read_record, write_json
 
 HEARTBEAT = 15.0  # seconds between two signs of life
+STALE = 5 * HEARTBEAT
 NEEDED = ("result.json", "config.yaml", "masks.safetensors", "model.safetensors")
 
 
@@ -37,6 +39,27 @@ class RunFolder:
             return read_record(self.path / "result.json")
         except RecordError:
             return None
+
+    def state(self) -> str:
+        """`done`, `failed`, `running`, `stale` (no sign of life for long) or `new`."""
+        if self.record() is not None:
+            return "done"
+        status = self._read_status()
+        state = status.get("state", "new")
+        if state == "running" and time.time() - status["heartbeat"] > STALE:
+            return "stale"
+        return "failed" if state == "done" else str(state)  # its files are gone or damaged
+
+    def reason(self) -> str:
+        """Why the run failed, in a line."""
+        return str(self._read_status().get("reason", "its files are missing or damaged"))
+
+    def _read_status(self) -> dict[str, Any]:
+        try:
+            status: dict[str, Any] = json.loads((self.path / "status.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return status
 
     @contextmanager
     def claim(self, wait: bool) -> Iterator[None]:

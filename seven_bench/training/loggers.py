@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import os
 from collections.abc import Iterator
@@ -9,19 +10,62 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 log = logging.getLogger(__name__)
 
 
-class CurvesLogger(CSVLogger):
-    """Lightning's CSV logger writing `metrics.csv` into the run's folder, and nothing else."""
+class CurvesLogger(Logger):
+    """`metrics.csv` in the run's folder, whole at any moment: a row a step, a column a metric.
+
+    Rows of an earlier part of the same run, up to the step where it goes on, are kept.
+    """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, name="", version="", flush_logs_every_n_steps=1000)
+        super().__init__()
+        self.path = folder / "metrics.csv"
+        self.rows: dict[int, dict[str, Any]] = {}
 
-    def log_hyperparams(self, params: Any = None) -> None:
+    @property
+    def name(self) -> str:
+        return "curves"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """The config is in config.yaml already."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        row = self.rows.setdefault(int(step or 0), {})
+        row.update({name: float(value) for name, value in metrics.items()})
+
+    def continue_from(self, step: int) -> None:
+        """Takes up the rows before `step` that an interrupted part of this run has written."""
+        if self.path.is_file():
+            with self.path.open(newline="") as file:
+                for row in csv.DictReader(file):
+                    if int(row["step"]) < step:
+                        found = {k: float(v) for k, v in row.items() if k != "step" and v}
+                        self.rows[int(row["step"])] = found
+
+    @rank_zero_only
+    def save(self) -> None:
+        columns = sorted({name for row in self.rows.values() for name in row})
+        partial = self.path.with_name("metrics.csv.partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["step", *columns])
+            writer.writeheader()
+            writer.writerows({"step": step, **row} for step, row in sorted(self.rows.items()))
+        os.replace(partial, self.path)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self.save()
 
 
 @contextmanager
@@ -29,7 +73,6 @@ def loggers(config: dict[str, Any], run_id: str, folder: Path) -> Iterator[list[
     """The loggers of one run. W&B's run is ended with the exit code, however the block ends; a
     failure of W&B is a warning, never the run's failure.
     """
-    (folder / "metrics.csv").unlink(missing_ok=True)
     curves: Logger = CurvesLogger(folder)
     wanted = config["logger"]["name"] == "wandb"
     wandb_logger = _start_wandb(config, run_id) if wanted else None
