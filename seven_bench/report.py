@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from seven_bench.results.groups import Group
     from seven_bench.results.statistics import Ranking
+    from seven_bench.results.styles import Style
     from seven_bench.results.tables import Table
 
 _EPILOG = """\
@@ -68,8 +71,8 @@ def write_report(
     collected = collect.collect(roots)
     if collected.records.empty:
         where = ", ".join(map(str, roots))
-        damaged = f" ({len(collected.damaged)} damaged)" if collected.damaged else ""
-        raise ValueError(f"no {collect.RECORD_NAME} that can be read in {where}{damaged}")
+        count = f" ({len(collected.damaged)} damaged)" if collected.damaged else ""
+        raise ValueError(f"no {collect.RECORD_NAME} that can be read in {where}{count}")
     out = Path(out)
     groups = split_groups(collected.records)
     methods = [name for group in groups for name in [*group.methods, *group.dense["method"]]]
@@ -77,7 +80,7 @@ def write_report(
     shown = tables.build_tables(groups, margin)
     ranks = rank_groups(groups)
     overlaps = measure_overlaps(groups, mask_budget)
-    damaged = collected.damaged + [item for part in overlaps for item in part.damaged]
+    damaged = [*collected.damaged, *(item for part in overlaps for item in part.damaged)]
     content = page.PageContent(
         groups=groups,
         tables=shown,
@@ -104,30 +107,36 @@ def write_report(
     replace_file(report.csv, csv.encode())
     replace_file(report.markdown, tables.to_markdown(shown).encode())
     replace_file(report.latex, tables.to_latex(shown).encode())
-    figures = []
-    drawings = [
-        drawing
-        for group in groups
-        if group.sparsities
-        for drawing in (
-            (f"{group.title} metric", lambda g=group: plots.draw_metric(g, styles)),
-            (f"{group.title} layers", lambda g=group: plots.draw_layers(g)),
-        )
-    ] + [(f"{t} ranks", lambda t=t, r=r: plots.draw_ranks(r, t)) for t, r in ranks]
-    for name, draw in drawings:
-        if (figure := draw()) is not None:
-            path = _free_path(out / "figures", name, figures)
-            replace_file(path, plots.to_png(figure))
-            figures.append(path)
+    figures: list[Path] = []
+    for title, figure in _draw_figures(groups, ranks, styles):
+        path = _free_path(out / "figures", title, figures)
+        replace_file(path, plots.to_png(figure))
+        figures.append(path)
     replace_file(report.page, page.render_page(content, out).encode())
-    return Report(**{**vars(report), "figures": tuple(figures)})
+    return replace(report, figures=tuple(figures))
 
 
-def rank_groups(groups: Sequence[Group]) -> list[tuple[str, Ranking]]:
-    """Average ranks over tasks, one for each model, start, setting and sparsity of several tasks."""
+def _draw_figures(
+    groups: Sequence[Group], ranks: Sequence[tuple[str, float, Ranking]], styles: dict[str, Style]
+) -> Iterator[tuple[str, Figure]]:
+    """Draw one figure after the other, so that only one is in memory."""
+    from seven_bench.results import plots
+
+    for group in groups:
+        if group.sparsities:
+            yield f"{group.title} metric", plots.draw_metric(group, styles)
+        if (figure := plots.draw_layers(group)) is not None:
+            yield f"{group.title} layers", figure
+    for title, sparsity, ranking in ranks:
+        title = f"{title}, sparsity {sparsity:g}"
+        if (figure := plots.draw_ranks(ranking, title)) is not None:
+            yield f"{title} ranks", figure
+
+
+def rank_groups(groups: Sequence[Group]) -> list[tuple[str, float, Ranking]]:
+    """Average ranks over tasks: one for each model, start, setting and sparsity with several."""
     from seven_bench.results.groups import SEPARATOR
     from seven_bench.results.statistics import rank_methods, tabulate_scores
-    from seven_bench.results.tables import format_sparsity
 
     families: dict[tuple[str, str, str], list[Group]] = {}
     for group in groups:
@@ -136,10 +145,10 @@ def rank_groups(groups: Sequence[Group]) -> list[tuple[str, Ranking]]:
     for (model, start, setting), members in families.items():
         if len(members) < 2:
             continue
+        title = SEPARATOR.join(filter(None, (model, f"start {start}", setting)))
         for sparsity in sorted({level for group in members for level in group.sparsities}):
             scores = tabulate_scores(members, sparsity)
-            parts = (model, f"start {start}", setting, f"sparsity {format_sparsity(sparsity)}")
-            rankings.append((SEPARATOR.join(filter(None, parts)), rank_methods(scores)))
+            rankings.append((title, sparsity, rank_methods(scores)))
     return rankings
 
 
@@ -223,8 +232,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print()
     for path, reason in report.damaged:
         print(f"left out: {path}: {reason}", file=sys.stderr)
-    runs = f"{report.runs} run{'s' * (report.runs != 1)}"
-    print(f"{runs}, {len(report.figures)} figures; open {report.page}")
+    runs, figures = report.runs, len(report.figures)
+    print(
+        f"{runs} run{'s' * (runs != 1)}, {figures} figure{'s' * (figures != 1)}; open {report.page}"
+    )
     return 0
 
 

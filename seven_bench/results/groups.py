@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
+from numpy.typing import NDArray
 
 DENSE = "dense"
 SEPARATOR = " \N{MIDDLE DOT} "
@@ -76,6 +78,21 @@ class Group:
         }
         return sorted(self.runs["method"].unique(), key=lambda m: (*_negate(order.get(m, ())), m))
 
+    @cached_property
+    def by_seed(self) -> dict[tuple[str, float], NDArray[np.float64]]:
+        """The metric of each (method, target sparsity) over the group's seeds; NaN where absent.
+
+        Dense runs stand at sparsity 0.
+        """
+        runs = pd.concat([self.runs, self.dense.assign(**{"sparsity.target": 0.0})])
+        table = runs.pivot_table(
+            index="seed",
+            columns=["method", "sparsity.target"],
+            values="metric.value",
+            aggfunc="first",
+        )
+        return dict(zip(table.columns, table.to_numpy(dtype=float).T, strict=True))
+
 
 def _negate(values: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(-value for value in values)
@@ -96,13 +113,14 @@ def split_groups(records: pd.DataFrame) -> list[Group]:
         varying = [name for name in _SETTINGS if _values(family, name).nunique() > 1]
         for _, same in family.groupby(["finetune", *_MEASURE]):
             dense, pruned = same[is_dense[same.index]], same[~is_dense[same.index]]
-            metric = Metric(
-                *same[list(_MEASURE)].iloc[0], bool(same["metric.higher_is_better"].iloc[0])
-            )
+            name, split, epoch, higher = same[[*_MEASURE, "metric.higher_is_better"]].iloc[0]
+            metric = Metric(name, split, epoch, bool(higher))
             patterns = [runs for _, runs in pruned.groupby("pattern")] or [pruned]
             for runs in patterns:
                 first = (runs if len(runs) else dense).iloc[0]
-                setting = ", ".join(f"{name} {first[name] or 'none'}" for name in varying)
+                setting = ", ".join(
+                    f"{name.rpartition('.')[2]} {first[name] or 'none'}" for name in varying
+                )
                 groups.append(Group(task, model, start, setting, metric, runs, dense))
     return groups
 
@@ -177,7 +195,7 @@ def _read_settings(row: pd.Series) -> dict[str, str]:
         config = {}
     for name in ("environment.threads",):
         config[name] = str(row.get(name))
-    ignored = ("output_root", "data_root", "logger", "hydra", "run_id", "cell_id")
+    ignored = ("output_root", "data_root", "logger", "hydra", "suite", "progress", "experiment")
     return {
         name: value
         for name, value in config.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +21,9 @@ MASKS_FORMAT = "seven_bench.masks/1"
 
 @dataclass(frozen=True)
 class PackedMasks:
-    """A run's masks as stored: eight weights a byte, padded with zeros, and the true shapes."""
+    """A run's masks as stored, one after the other: eight weights a byte, padded with zeros."""
 
-    bits: dict[str, NDArray[np.uint8]]
+    bits: NDArray[np.uint8]
     shapes: dict[str, tuple[int, ...]]
 
 
@@ -33,16 +34,17 @@ def read_masks(path: str | Path) -> PackedMasks:
     try:
         with safe_open(str(path), framework="numpy") as stored:
             metadata = stored.metadata() or {}
-            bits = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
-        shapes = {name: tuple(shape) for name, shape in json.loads(metadata["shapes"]).items()}
+            shapes = {name: tuple(shape) for name, shape in json.loads(metadata["shapes"]).items()}
+            parts = {name: stored.get_tensor(name) for name in sorted(shapes)}
     except (OSError, SafetensorError, KeyError, ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"not a whole mask file ({str(error).splitlines()[0]})") from error
     if metadata.get("format") != MASKS_FORMAT:
         raise ValueError(f"holds the format {metadata.get('format')!r}, not {MASKS_FORMAT!r}")
-    sizes = {name: -(-int(np.prod(shape, dtype=np.int64)) // 8) for name, shape in shapes.items()}
-    if {name: part.size for name, part in bits.items()} != sizes:
+    sizes = {name: -(-math.prod(shape) // 8) for name, shape in shapes.items()}
+    if any(part.dtype != np.uint8 or part.shape != (sizes[n],) for n, part in parts.items()):
         raise ValueError("its masks do not fit the shapes that it states")
-    return PackedMasks(bits, shapes)
+    empty = np.empty(0, dtype=np.uint8)
+    return PackedMasks(np.concatenate([empty, *parts.values()]), shapes)
 
 
 def measure_jaccard(first: PackedMasks, second: PackedMasks) -> float:
@@ -53,11 +55,8 @@ def measure_jaccard(first: PackedMasks, second: PackedMasks) -> float:
     """
     if first.shapes != second.shapes:
         raise ValueError("the masks belong to different sets of parameters")
-    both = either = 0
-    for name, bits in first.bits.items():
-        other = second.bits[name]
-        both += int(np.bitwise_count(bits & other).sum(dtype=np.int64))
-        either += int(np.bitwise_count(bits | other).sum(dtype=np.int64))
+    both = int(np.bitwise_count(first.bits & second.bits).sum(dtype=np.int64))
+    either = int(np.bitwise_count(first.bits | second.bits).sum(dtype=np.int64))
     return both / either if either else 1.0
 
 

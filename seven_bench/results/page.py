@@ -51,13 +51,13 @@ _COSTS = {
 
 @dataclass(frozen=True)
 class PageContent:
-    """What a page shows. `ranks` pairs a title with its ranking; `damaged` a path with a reason."""
+    """What a page shows. `ranks` holds title, sparsity and ranking, `damaged` path and reason."""
 
     groups: Sequence[Group]
     tables: Sequence[Table]
     styles: Mapping[str, Style]
     overlaps: Sequence[Overlaps]
-    ranks: Sequence[tuple[str, Ranking]]
+    ranks: Sequence[tuple[str, float, Ranking]]
     damaged: Sequence[tuple[Path, str]]
     records: pd.DataFrame
     margin: float | None = None
@@ -83,13 +83,14 @@ def render_page(content: PageContent, folder: str | Path) -> str:
     style, script = (_TEMPLATES / name for name in ("page.css", "page.js"))
     code = script.read_text(encoding="utf-8")
     return environment.get_template("page.html").render(
-        style=Markup(style.read_text(encoding="utf-8")),  # noqa: S704  (the package's own files)
-        colours=Markup(_list_colours()),  # noqa: S704
-        script=Markup(code),  # noqa: S704
+        style=Markup(style.read_text(encoding="utf-8")),
+        colours=Markup(_list_colours()),
+        script=Markup(code),
         script_hash=base64.b64encode(hashlib.sha256(code.encode()).digest()).decode(),
-        data=Markup(_embed(build_payload(content, folder))),  # noqa: S704
+        data=Markup(_embed(build_payload(content, folder))),
         content=content,
         totals=_count_totals(content.records),
+        ranks=_merge_ranks(content.ranks),
         environments=_list_environments(content.records),
     )
 
@@ -99,7 +100,8 @@ def _list_colours() -> str:
         " ".join(f"--m{index}: {colour};" for index, colour in enumerate(colours))
         for colours in (LIGHT, DARK)
     )
-    return f":root {{ {light} }}\n@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"
+    dark_mode = "@media screen and (prefers-color-scheme: dark)"
+    return f":root {{ {light} }}\n{dark_mode} {{ :root {{ {dark} }} }}"
 
 
 def _embed(payload: Any) -> str:
@@ -112,8 +114,14 @@ def build_payload(content: PageContent, folder: str | Path) -> dict[str, Any]:
     """The numbers behind the page, small: columns instead of rows, repeated text only once."""
     layer_sets: dict[tuple[tuple[str, int], ...], int] = {}
     groups = [
-        _describe_group(group, content, overlaps, layer_sets, Path(folder))
-        for group, overlaps in zip(content.groups, content.overlaps, strict=True)
+        {
+            **_describe_group(group, content, overlaps, layer_sets, Path(folder)),
+            "caption": table.caption,
+            "margin": content.margin,
+        }
+        for group, table, overlaps in zip(
+            content.groups, content.tables, content.overlaps, strict=True
+        )
     ]
     return {
         "groups": groups,
@@ -163,7 +171,7 @@ def _describe_group(
             "sparsity": runs["sparsity.target"].tolist(),
             "reached": _numbers(runs["sparsity.prunable"]),
             "seed": runs["seed"].tolist(),
-            "folder": [relative_link(path, folder) for path in runs["folder"]],
+            "folder": _split_links(relative_link(path, folder) for path in runs["folder"]),
             "command": _fold(commands, runs["seed"]),
             "values": {
                 **{m.removeprefix("metrics."): _numbers(runs[m]) for m in metrics},
@@ -176,8 +184,9 @@ def _describe_group(
         "cells": _describe_cells(group),
         **_describe_comparisons(group, content),
         "overlap": {
-            format_sparsity(level): [[a, b, _round(sum(v) / len(v)), len(v)]
-                                     for (a, b), v in pairs.items()]
+            format_sparsity(level): [
+                [a, b, _round(sum(v) / len(v)), len(v)] for (a, b), v in pairs.items()
+            ]
             for level, pairs in overlaps.values.items()
         },
         "unread": overlaps.skipped,
@@ -202,7 +211,8 @@ def _describe_comparisons(group: Group, content: PageContent) -> dict[str, Any]:
     """Every method against every possible reference, each reference a family of its own."""
     words: dict[str, int] = {}
     against, families = {}, {}
-    for reference in [*sorted(group.dense["method"].unique()), *group.methods]:
+    methods = [*sorted(group.dense["method"].unique()), *group.methods]
+    for reference in methods:
         pairings = pair_by_seed(group, reference, content.at)
         if not pairings:
             continue
@@ -212,7 +222,7 @@ def _describe_comparisons(group: Group, content: PageContent) -> dict[str, Any]:
         families[reference] = [len(pairings), seeds_needed(len(pairings))]
         against[reference] = [
             [
-                *(c.method, c.sparsity, c.pairs),
+                *(methods.index(c.method), group.sparsities.index(c.sparsity), c.pairs),
                 *(_round(value, 4) for value in (c.difference, c.low, c.high, c.effect, c.p)),
                 words.setdefault(c.words, len(words)),
             ]
@@ -249,7 +259,9 @@ def _round(value: float, digits: int = 6) -> float | int | None:
 
 
 def _first(runs: pd.DataFrame, column: str) -> float | None:
-    known = pd.to_numeric(runs[column]).dropna() if column in runs else ()
+    if column not in runs:
+        return None
+    known = pd.to_numeric(runs[column]).dropna()
     return float(known.iloc[0]) if len(known) else None
 
 
@@ -280,6 +292,17 @@ def relative_link(path: str | Path, folder: Path) -> str:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:  # another drive
         return Path(path).as_posix()
+
+
+def _split_links(links: Iterable[str]) -> list[Any]:
+    """Parents, each once; then for every link the number of its parent, and its own name."""
+    parents: dict[str, int] = {}
+    numbers, names = [], []
+    for link in links:
+        parent, _, name = link.rpartition("/")
+        numbers.append(parents.setdefault(parent, len(parents)))
+        names.append(name)
+    return [list(parents), numbers, names]
 
 
 def build_command(run: Mapping[str, Any]) -> str:
@@ -321,6 +344,18 @@ def _count_totals(records: pd.DataFrame) -> dict[str, int]:
     }
 
 
+def _merge_ranks(
+    ranks: Iterable[tuple[str, float, Ranking]],
+) -> list[tuple[str, list[str], Ranking]]:
+    """Title, sparsities and ranking; those that are too few alike are merged."""
+    merged: dict[tuple[str, str], tuple[str, list[str], Ranking]] = {}
+    for title, sparsity, ranking in ranks:
+        level = format_sparsity(sparsity)
+        key = (title, ranking.words if ranking.nemenyi is None else level)
+        merged.setdefault(key, (title, [], ranking))[1].append(level)
+    return list(merged.values())
+
+
 def _list_environments(records: pd.DataFrame) -> list[tuple[str, int]]:
     """Distinct machines, code versions and library versions, with their number of runs."""
     names = [n for n in records if n.startswith("environment.")]
@@ -332,8 +367,13 @@ def _list_environments(records: pd.DataFrame) -> list[tuple[str, int]]:
             if value is None or (isinstance(value, float) and math.isnan(value)) or value == {}:
                 continue
             label = name.removeprefix("environment.").removeprefix("versions.")
-            parts.append(f"{label} {value}" if not isinstance(value, bool) else
-                         label if value else f"not {label}")
+            parts.append(
+                f"{label} {value}"
+                if not isinstance(value, bool)
+                else label
+                if value
+                else f"not {label}"
+            )
         return ", ".join(parts)
 
     counts = pd.Series([describe(row) for row in records[names].to_dict("records")]).value_counts()

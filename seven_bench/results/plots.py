@@ -50,8 +50,8 @@ def draw_metric(group: Group, styles: dict[str, Style]) -> Figure:
         mean = scale * np.array([cells[method, level].mean for level in levels])
         spread = scale * np.nan_to_num([cells[method, level].std for level in levels])
         axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.14, linewidth=0)
-        line = {"color": colour, "linestyle": style.dash, "linewidth": 1.6, "markersize": 4.5}
-        axes.plot(x, mean, marker=_MARKERS[style.marker], **line)
+        (line,) = axes.plot(x, mean, color=colour, linestyle=style.dash, linewidth=1.6)
+        line.set(marker=_MARKERS[style.marker], markersize=4.5)
         ends.append((x[-1], mean[-1], method, colour))
     for method, runs in group.dense.groupby("method"):
         dense = summarise(runs["metric.value"])
@@ -97,12 +97,12 @@ def draw_layers(group: Group) -> Figure | None:
         height=2.6 + 0.3 * len(kept),
     )
     living = table[table > 0]
-    low = float(living.min()) if living.size else 0.5
+    low, high = (living.min(), living.max()) if living.size else (0.5, 1.0)
     image = axes.imshow(
         np.where(table > 0, table, np.nan),
         aspect="auto",
         cmap="cividis",
-        norm=LogNorm(min(low, 0.5), 1),
+        norm=LogNorm(low, max(high, 1.5 * low)),
     )
     empty_row, empty_column = np.nonzero(table == 0)
     axes.plot(empty_column, empty_row, "x", color="#d55e00", markersize=6, clip_on=False)
@@ -117,6 +117,9 @@ def draw_layers(group: Group) -> Figure | None:
     axes.spines[:].set_visible(False)
     axes.grid(False)
     bar = figure.colorbar(image, ax=axes, pad=0.015)
+    bar.ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.2g}%")
+    bar.ax.yaxis.set_minor_formatter(bar.ax.yaxis.get_major_formatter())
+    bar.ax.tick_params(which="both", labelsize=7)
     bar.set_label("share of weights kept", fontsize=8)
     bar.outline.set_visible(False)
     return figure
@@ -162,6 +165,7 @@ def _label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
     """Name each line at its right end, moved apart where names would lie on each other."""
     if not ends:
         return
+    rightmost = max(x for x, _, _, _ in ends)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)  # fixed, or the labels would move it
     ends = sorted(ends, key=lambda end: end[1])
@@ -176,7 +180,13 @@ def _label_ends(axes: Axes, ends: list[tuple[float, float, str, str]]) -> None:
             color=colour,
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.6,
+                "alpha": 0.7,
+                "linestyle": "solid" if x == rightmost else "dotted",
+            },
         )
 
 

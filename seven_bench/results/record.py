@@ -43,8 +43,8 @@ def _is_count(value: Any) -> bool:
 def _is_layer(layer: Any) -> bool:
     if not isinstance(layer, dict):
         return False
-    kept, total = layer.get("kept"), layer.get("total")
-    return _is_count(kept) and _is_count(total) and kept <= total
+    kept, total = layer.get("kept", -1), layer.get("total", -1)
+    return _is_count(kept) and _is_count(total) and bool(kept <= total)
 
 
 def _or_null(kind: Kind) -> Kind:
@@ -94,9 +94,7 @@ FIELDS: dict[str, Kind] = {
     "cost.peak_memory_bytes": _or_null(AMOUNT),
     "efficiency": _or_null(MAPPING),
     "environment.versions": _or_null(MAPPING),
-    **{
-        f"environment.{of}": ANYTHING for of in ("git", "hardware", "threads", "deterministic")
-    },
+    **{f"environment.{of}": ANYTHING for of in ("git", "hardware", "threads", "deterministic")},
 }
 
 _MISSING = object()
@@ -136,7 +134,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
     record, of another schema, or holds a value its field may not have (such as a NaN metric).
     """
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise RecordError(path, f"cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:

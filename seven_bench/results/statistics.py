@@ -123,28 +123,20 @@ def pair_by_seed(group: Group, reference: str, at: Sequence[float] = ()) -> list
 
     The dense runs pair with every sparsity. Sparsities where no seed is shared have no pairing.
     """
-    runs = pd.concat([group.runs, group.dense]).dropna(subset="metric.value")
-    values = runs.groupby(["method", "sparsity.target", "seed"])["metric.value"].first()
-    table = {name: part.droplevel("method") for name, part in values.groupby("method")}
-    dense = set(group.dense["method"])
-
-    def level(method: str, sparsity: float) -> pd.Series:
-        cells = table.get(method)
-        if cells is None:
-            return pd.Series(dtype=float)
-        if method in dense:
-            return cells.groupby("seed").first()
-        return cells.xs(sparsity) if sparsity in cells.index else pd.Series(dtype=float)
-
+    dense = sorted(group.dense["method"].unique())
     pairings = []
     for sparsity in group.sparsities:
         if at and not any(math.isclose(sparsity, wanted, abs_tol=1e-6) for wanted in at):
             continue
-        base = level(reference, sparsity)
-        for method in [*group.methods, *sorted(dense)]:
-            difference = (level(method, sparsity) - base).dropna()
-            if method != reference and len(difference):
-                pairings.append(Pairing(method, sparsity, tuple(difference)))
+        base = group.by_seed.get((reference, 0.0 if reference in dense else sparsity))
+        for method in [*group.methods, *dense]:
+            values = group.by_seed.get((method, 0.0 if method in dense else sparsity))
+            if method == reference or base is None or values is None:
+                continue
+            difference = values - base
+            difference = difference[np.isfinite(difference)]
+            if len(difference):
+                pairings.append(Pairing(method, sparsity, tuple(difference.tolist())))
     return pairings
 
 
@@ -192,7 +184,7 @@ def compare(
     sizes = np.array([len(pairing.differences) for pairing in pairings])
     for n in np.unique(sizes[sizes > 1]):  # pairings of one size at once: thousands stay quick
         chosen = np.flatnonzero(sizes == n)
-        samples = np.array([pairings[index].differences for index in chosen])
+        samples = np.array([pairings[index].differences for index in chosen.tolist()])
         low[chosen], high[chosen] = t_interval(samples)
         if n >= needed:
             raw[chosen] = sign_flip_p(samples)
@@ -240,6 +232,8 @@ def _equality_p(differences: Floats, margin: float) -> float:
 
 
 def _holm(p_values: Floats) -> Floats:
+    if p_values.min() == 1:  # nothing was tested, and statsmodels takes its time to say so
+        return p_values
     from statsmodels.stats.multitest import multipletests
 
     return np.asarray(multipletests(p_values, method="holm")[1], dtype=float)
@@ -312,5 +306,3 @@ def tabulate_scores(groups: Sequence[Group], sparsity: float) -> pd.DataFrame:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-

@@ -17,9 +17,10 @@ DASHES = ("solid", "dashed", "dotted")
 #: Methods of the suite, in the order of their slots: the same colour in every report. Others take
 #: the slot of their name's checksum, or the next free one.
 _SLOTS = (
-    *("seven_pre", "magnitude", "snip", "grasp", "random", "force", "lth", "synflow_linearized"),
-    *("seven_dyn", "gmp", "snip_iterative", "fisher", "platon", "wanda", "movement", "taylor"),
-    *("seven_dyn_released", "lamp", "soft_movement", "platon_seven", "rigl", "magnitude_after"),
+    *("seven_pre", "magnitude", "snip", "grasp", "random", "force", "lth", "seven_dyn"),
+    *("gmp", "movement", "taylor", "platon", "wanda", "snip_iterative", "fisher", "lamp"),
+    *("rigl", "soft_movement", "synflow_linearized", "platon_seven", "random_layerwise"),
+    "seven_dyn_released",
 )
 
 
@@ -50,9 +51,7 @@ def assign_styles(methods: Iterable[str]) -> dict[str, Style]:
         slot = slots[base]
         dash = DASHES[variants[base] % len(DASHES)]
         variants[base] += 1
-        styles[method] = Style(
-            slot % len(LIGHT), MARKERS[slot // len(LIGHT) % len(MARKERS)], dash
-        )
+        styles[method] = Style(slot % len(LIGHT), MARKERS[slot // len(LIGHT) % len(MARKERS)], dash)
     return styles
 
 

@@ -23,8 +23,8 @@ MAJORITY = "majority class"
 
 #: Words in a metric's name that make it a fraction to be shown as a percentage.
 _PERCENTAGES = frozenset(
-    ("accuracy", "acc", "top1", "top5", "em", "exact", "f1", "majority")
-    + ("mcc", "matthews", "pearson", "pearsonr", "spearman", "spearmanr")
+    {"accuracy", "acc", "top1", "top5", "em", "exact", "f1", "majority"}
+    | {"mcc", "matthews", "pearson", "pearsonr", "spearman", "spearmanr"}
 )
 #: Those of them that are shares of test examples, with a binomial error.
 _ACCURACIES = frozenset(("accuracy", "acc", "top1", "top5", "em", "exact"))
@@ -92,12 +92,12 @@ def describe_metric(metric: str) -> str:
 
 
 def build_tables(groups: Iterable[Group], margin: float | None = None) -> list[Table]:
-    """One table a group. `margin`, in the metric's unit: what is that near the best is underlined."""
+    """One table a group. `margin`, in the metric's unit, underlines what is near the best."""
     return [build_table(group, margin) for group in groups]
 
 
 def build_table(group: Group, margin: float | None = None) -> Table:
-    """Tabulate a group: the dense row, the majority class where known, then methods, best first."""
+    """Tabulate a group: dense, the majority class where known, then the methods, best first."""
     sparsities = choose_columns(group)
     summaries = summarise_cells(group)
     columns = len(sparsities) or 1
@@ -123,7 +123,7 @@ def build_table(group: Group, margin: float | None = None) -> Table:
         for sparsity in sparsities
     }
     for method in group.methods:
-        cells = []
+        cells: list[Cell | None] = []
         for sparsity in sparsities:
             summary = summaries.get((method, sparsity))
             if summary is None or summary.n == 0:
@@ -170,7 +170,11 @@ def describe_table(group: Group, shown: Sequence[float], margin: float | None) -
         f"Bold: the best pruned method of a column, {_direction(metric.higher_is_better)}.",
     ]
     if margin is not None:
-        width = f"{100 * margin:g} points" if is_percentage(metric.name) else f"{margin:g}"
+        width = (
+            f"{100 * margin:g} point{'s' * (margin != 0.01)}"
+            if is_percentage(metric.name)
+            else f"{margin:g}"
+        )
         sentences.append(f"Underlined: within {width} of the best.")
     if (error := describe_sampling(group)) is not None:
         sentences.append(error)
@@ -223,6 +227,10 @@ def describe_reached(group: Group) -> str:
     return ", ".join(parts)
 
 
+def _heads(table: Table) -> list[str]:
+    return [format_sparsity(sparsity) for sparsity in table.sparsities] or ["dense"]
+
+
 def _tell(cell: Cell | None, metric: str, plus_minus: str = f" {PLUS_MINUS} ") -> tuple[str, str]:
     """The mean, and the spread and number behind it, as text."""
     if cell is None or not math.isfinite(cell.summary.mean):
@@ -238,7 +246,7 @@ def to_markdown(tables: Iterable[Table]) -> str:
     """All tables as GitHub Markdown."""
     parts = []
     for table in tables:
-        heads = ["method", *(map(format_sparsity, table.sparsities) if table.sparsities else [DENSE])]
+        heads = ["method", *_heads(table)]
         lines = [f"### {_markdown(table.title)}", "", _markdown(table.caption), ""]
         lines.append(f"| {' | '.join(heads)} |")
         lines.append(f"| --- |{' ---: |' * (len(heads) - 1)}")
@@ -268,14 +276,13 @@ def to_latex(tables: Iterable[Table]) -> str:
     parts = ["% Needs \\usepackage{booktabs}."]
     for table in tables:
         columns = len(table.sparsities) or 1
-        heads = [_latex(format_sparsity(sparsity)) for sparsity in table.sparsities] or ["dense"]
         lines = [
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{_latex(table.title)}. {_latex(table.caption)}}}",
             rf"\begin{{tabular}}{{l{'r' * columns}}}",
             r"\toprule",
-            rf"method & {' & '.join(heads)} \\",
+            rf"method & {' & '.join(_heads(table))} \\",
             r"\midrule",
         ]
         for index, row in enumerate(table.rows):
@@ -336,9 +343,10 @@ def to_terminal(table: Table) -> TerminalTable:
         title_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
+        min_width=64,  # or the caption under a narrow table becomes a column of words
     )
     shown.add_column("method", no_wrap=True)
-    for head in map(format_sparsity, table.sparsities) if table.sparsities else ["dense"]:
+    for head in _heads(table):
         shown.add_column(head, justify="right", no_wrap=True)
     stacked = len(table.sparsities) > 3
     for index, row in enumerate(table.rows):

@@ -1,0 +1,133 @@
+"""The page as a person meets it: in a browser, by keyboard, on a phone, in the dark, on paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from seven_bench.report import Report
+
+from .browser import CHROMIUM, Browser, start_browser
+
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)"
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with start_browser(tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
+@pytest.fixture
+def page(browser: Browser, report: Report) -> Iterator[Browser]:
+    browser.open(report.page)
+    yield browser
+    assert browser.messages == []  # no error, no refused script, nothing that did not load
+
+
+def first_cell(page: Browser) -> str:
+    return page.run("document.querySelector('#table tbody tr:nth-child(3)').innerText")
+
+
+def test_the_table_is_the_one_of_table_md(page: Browser, report: Report) -> None:
+    rows = page.run(
+        "[...document.querySelectorAll('#table tbody tr')].map(row => [...row.cells]"
+        ".map(cell => cell.textContent.replace(/\\s+/g, ' ').trim()))"
+    )
+    cells = {row[0]: row[1:] for row in rows}
+    for row in report.tables[0].rows:
+        shown = cells[row.label]
+        for cell, text in zip(row.cells, shown if not row.whole else shown[:1], strict=False):
+            if cell is None:
+                assert text == "\N{EN DASH}"
+            elif cell.summary.n:
+                mean, std = 100 * cell.summary.mean, 100 * cell.summary.std
+                assert text == f"{mean:.2f} \N{PLUS-MINUS SIGN} {std:.2f} ({cell.summary.n})"
+
+
+def test_a_filter_is_switched_by_keyboard(page: Browser) -> None:
+    assert page.until("document.getElementById('status').textContent.startsWith('Showing digits')")
+    before = first_cell(page)
+    for _ in range(6):  # the skip link and what else comes first
+        page.press("Tab")
+        if page.until("document.activeElement.id === 'task'", seconds=0.2):
+            break
+    page.press("ArrowDown")
+    assert page.until("document.getElementById('task').value === 'mrpc'")
+    assert page.until("document.getElementById('status').textContent.startsWith('Showing mrpc')")
+    assert first_cell(page) != before
+    assert "task=mrpc" in page.run("location.hash")
+
+
+def test_a_choice_is_kept_in_the_address(browser: Browser, report: Report, tmp_path: Path) -> None:
+    browser.open(report.page)
+    browser.run("location.hash = 'task=mrpc&metric=loss&reference=snip'")
+    browser.reload()
+    values = "['task', 'metric', 'reference'].map(id => document.getElementById(id).value)"
+    assert browser.run(values) == ["mrpc", "loss", "snip"]
+
+
+def test_a_number_opens_its_runs_and_closes_again(page: Browser, report: Report) -> None:
+    page.run("document.querySelector('#table tbody tr:last-child .cell').focus()")
+    page.press("Enter")
+    assert page.until("document.getElementById('runs').open")
+    links = page.run("[...document.querySelectorAll('#runs-list a')].map(a => a.href)")
+    assert len(links) == 3 * 3
+    records = [link for link in links if link.endswith("result.json")]
+    assert len(records) == 3
+    assert page.run("document.querySelector('#runs-list code').textContent").startswith(
+        "python -m seven_bench task=digits"
+    )
+    assert "95 % interval" in page.run("document.getElementById('runs-note').textContent")
+    page.press("Escape")
+    assert page.until("!document.getElementById('runs').open")
+    assert page.until("document.activeElement.className === 'cell'")
+
+
+def test_a_method_is_switched_off_with_the_space_bar(page: Browser) -> None:
+    drawn = "document.querySelectorAll('#curve path[fill=none][stroke-width=\"2\"]').length"
+    before = page.run(drawn)
+    page.run("document.querySelector('#methods input:not(:disabled)').focus()")
+    page.press("Tab", " ")
+    assert page.until(f"{drawn} === {before - 1}")
+
+
+def test_a_hostile_name_stays_text(page: Browser) -> None:
+    assert page.run("document.scripts.length") == 2
+    assert "<script>alert(1)</script>" in page.run("document.getElementById('table').innerText")
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_sticks_out(browser: Browser, report: Report, width: int, dark: bool) -> None:
+    browser.open(report.page, width=width, dark=dark)
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    background = browser.run("getComputedStyle(document.body).backgroundColor")
+    assert (background == "rgb(20, 22, 26)") is dark
+    assert browser.messages == []
+
+
+def test_every_control_has_a_name(page: Browser) -> None:
+    nameless = page.run(
+        "[...document.querySelectorAll('select, input, button')].filter(node => "
+        "!(node.labels?.length || node.textContent.trim() || node.ariaLabel)).length"
+    )
+    assert nameless == 0
+    assert page.run("document.querySelectorAll('svg[role=img]:not([aria-label])').length") == 0
+
+
+def test_it_prints(page: Browser, tmp_path: Path) -> None:
+    page.print(tmp_path / "page.pdf")
+    assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_the_tables_are_there_without_scripts(browser: Browser, report: Report) -> None:
+    browser.open(report.page, scripts=False)
+    text = browser.run("document.body.innerText")
+    browser.open(report.page)
+    assert "majority class" in text
+    assert "Over sparsity" not in text  # a chart that cannot be drawn leaves no empty frame

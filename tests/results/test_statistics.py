@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seven_bench.results.collect import collect
+from seven_bench.results.groups import split_groups
+from seven_bench.results.statistics import (
+    Pairing,
+    compare,
+    pair_by_seed,
+    rank_methods,
+    sampling_interval,
+    seeds_needed,
+    sign_flip_p,
+    summarise,
+)
+
+from .synthetic import make_record, write_run
+
+
+def test_a_summary_by_hand() -> None:
+    summary = summarise([1.0, 2.0, 3.0, math.nan])
+    assert (summary.mean, summary.std, summary.n) == (2.0, 1.0, 3)
+    half = 4.302653 / math.sqrt(3)  # Student's t at 0.975 with 2 degrees of freedom
+    assert (summary.low, summary.high) == pytest.approx((2 - half, 2 + half), abs=1e-6)
+
+
+def test_what_few_values_do_not_allow_is_nan() -> None:
+    one, none = summarise([0.5]), summarise([])
+    assert (one.mean, one.n) == (0.5, 1)
+    assert math.isnan(one.std) and math.isnan(one.low)
+    assert none.n == 0 and math.isnan(none.mean)
+    same = summarise([0.5, 0.5])
+    assert (same.std, same.low, same.high) == (0.0, 0.5, 0.5)
+
+
+def test_the_error_of_a_test_set() -> None:
+    # Wilson: centre (p + z^2/2n) / (1 + z^2/n), half z sqrt(p(1-p)/n + z^2/4n^2) / (1 + z^2/n)
+    z, p, n = 1.959964, 0.9, 100
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    assert sampling_interval(0.9, 100) == pytest.approx((centre - half, centre + half), abs=1e-6)
+    assert sampling_interval(1.0, 360)[1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("tests", "seeds"), [(1, 6), (5, 8), (23, 10)])
+def test_seeds_that_a_family_needs(tests: int, seeds: int) -> None:
+    assert seeds_needed(tests) == seeds
+    assert 2.0 ** (1 - seeds) <= 0.05 / tests < 2.0 ** (2 - seeds)
+
+
+def test_a_family_has_tests() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        seeds_needed(0)
+
+
+def test_six_wins_of_six_are_two_of_64() -> None:
+    assert sign_flip_p(np.array([[1.0, 2, 3, 4, 5, 6]]))[0] == pytest.approx(2 / 64)
+
+
+@given(st.lists(st.integers(-20, 20), min_size=2, max_size=7))
+def test_sign_flips_against_counting_all(values: list[int]) -> None:
+    seen = sum(values)
+    sums = [
+        sum(s * v for s, v in zip(signs, values, strict=True))
+        for signs in itertools.product((1, -1), repeat=len(values))
+    ]
+    upper = sum(total >= seen for total in sums) / len(sums)
+    lower = sum(total <= seen for total in sums) / len(sums)
+    expected = min(1.0, 2 * min(upper, lower))
+    assert sign_flip_p(np.array([values], dtype=float))[0] == pytest.approx(expected)
+
+
+def test_many_pairs_are_sampled_and_repeatable() -> None:
+    differences = np.tile([1.0, 2.0, 3.0, 4.0], (2, 4))
+    first, second = sign_flip_p(differences), sign_flip_p(differences)
+    assert (first == second).all()
+    assert (first < 0.001).all()
+
+
+def test_too_few_seeds_say_how_many_would_do() -> None:
+    five = Pairing("a", 0.9, (0.1, 0.11, 0.12, 0.13, 0.14))
+    (alone,) = compare([five])
+    assert alone.words == "too few seeds to test (5 of 6)"
+    assert math.isnan(alone.p)
+    assert alone.difference == pytest.approx(0.12)
+    half = 2.776445 * np.std(five.differences, ddof=1) / math.sqrt(5)
+    assert (alone.low, alone.high) == pytest.approx((0.12 - half, 0.12 + half), abs=1e-6)
+    assert alone.effect == pytest.approx(0.12 / np.std(five.differences, ddof=1))
+    crowd = compare([five, *(Pairing(name, 0.9, (0.0,) * 6) for name in "bcde")])
+    assert crowd[0].words == "too few seeds to test (5 of 8)"
+    assert crowd[1].words == "too few seeds to test (6 of 8)"
+
+
+def test_holm_over_the_whole_family() -> None:
+    clear = tuple(0.1 + 0.01 * index for index in range(8))
+    unclear = (1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 0.1, -0.2)
+    first, second = compare([Pairing("a", 0.9, clear), Pairing("b", 0.9, unclear)])
+    assert first.p == pytest.approx(2 * 2 / 2**8)  # the smaller of two p-values is doubled
+    assert first.words == "better than the reference"
+    assert second.p > 0.5
+    assert second.words == "no difference shown"
+    (lower, _) = compare(
+        [Pairing("a", 0.9, clear), Pairing("b", 0.9, unclear)], higher_is_better=False
+    )
+    assert lower.words == "worse than the reference"
+
+
+def test_equality_needs_a_margin() -> None:
+    differences = (0.001, -0.001, 0.002, -0.002, 0.0005, -0.0005, 0.001, -0.001)
+    pairing = Pairing("a", 0.9, differences)
+    assert compare([pairing])[0].words == "no difference shown"
+    assert compare([pairing], margin=0.01)[0].words == "equal within the margin"
+    assert compare([pairing], margin=0.0005)[0].words == "neither a difference nor equality shown"
+    small = Pairing("a", 0.9, tuple(0.001 + value / 100 for value in differences))
+    assert (
+        compare([small], margin=0.01)[0].words == "better than the reference, yet within the margin"
+    )
+    with pytest.raises(ValueError, match="positive"):
+        compare([pairing], margin=0.0)
+
+
+def test_no_difference_in_any_pair() -> None:
+    (same,) = compare([Pairing("a", 0.9, (0.0,) * 6)], margin=0.01)
+    assert (same.difference, same.low, same.high, same.p) == (0, 0, 0, 1)
+    assert math.isnan(same.effect)
+    assert same.words == "equal within the margin"
+
+
+def test_pairs_share_their_seed(tmp_path: Path) -> None:
+    for pruner, values in {"a": {0: 0.9, 1: 0.8, 2: 0.7}, "b": {1: 0.5, 2: 0.6, 3: 0.1}}.items():
+        for seed, value in values.items():
+            write_run(tmp_path, make_record(pruner=pruner, seed=seed, metric__value=value))
+    write_run(tmp_path, make_record(pruner="dense", seed=1, metric__value=0.95))
+    write_run(tmp_path, make_record(pruner="b", seed=1, sparsity__target=0.5))
+    (group,) = split_groups(collect([tmp_path]).records)
+    found = {(p.method, p.sparsity): p.differences for p in pair_by_seed(group, "a")}
+    assert set(found) == {("b", 0.9), ("dense", 0.9)}
+    assert found["b", 0.9] == pytest.approx((-0.3, -0.1))
+    assert found["dense", 0.9] == pytest.approx((0.15,))
+    against_dense = {(p.method, p.sparsity) for p in pair_by_seed(group, "dense")}
+    assert against_dense == {("a", 0.9), ("b", 0.9), ("b", 0.5)}
+    assert [p.sparsity for p in pair_by_seed(group, "dense", at=[0.5])] == [0.5]
+    assert pair_by_seed(group, "unknown") == []
+
+
+def test_average_ranks_by_hand() -> None:
+    few = pd.DataFrame({"a": [3.0, 3, 1], "b": [2.0, 2, 2], "c": [1.0, 1, 3]})
+    ranking = rank_methods(few)
+    assert ranking.ranks.to_dict() == pytest.approx({"a": 5 / 3, "b": 2, "c": 7 / 3})
+    assert ranking.words.startswith("3 data sets with 3 methods: too few for average ranks")
+    assert ranking.nemenyi is None
+
+
+def test_enough_data_sets_are_ranked_and_gaps_left_out() -> None:
+    scores = pd.DataFrame({name: np.arange(12.0) - shift for shift, name in enumerate("abcd")})
+    scores["rare"] = [1.0, *[math.nan] * 11]
+    scores.loc[11, "d"] = math.nan
+    ranking = rank_methods(scores)
+    assert ranking.ranks.to_dict() == {"a": 1, "b": 2, "c": 3, "d": 4}
+    assert ranking.blocks == 11
+    assert ranking.words.startswith("11 data sets, Friedman p = ")
+    assert ranking.nemenyi is not None and ranking.nemenyi.loc["a", "d"] < 0.05
+    assert "wanted" in rank_methods(scores[:6]).words
