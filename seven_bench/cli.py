@@ -113,7 +113,7 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _of_hydra(text)
     if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror}"
+        return f"{error.filename}: {error.strerror} (output_root must be a folder to write in)"
     first = text.splitlines()[0] if text else ""
     return first if isinstance(error, ValueError) else f"{type(error).__name__}: {first}"
 
@@ -122,7 +122,8 @@ def _of_hydra(text: str) -> str:
     missing = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
     if missing:
         group, choice = missing.groups()
-        known = [line.strip() for line in text.splitlines()[1:] if line.startswith("\t")]
+        listed = text.partition("Available options in")[2].partition("Config search path")[0]
+        known = [line.strip() for line in listed.splitlines() if line.startswith("\t")]
         return (
             f"{group}={choice}: unknown {group}; known are {', '.join(known)}{_near(choice, known)}"
         )
@@ -132,12 +133,14 @@ def _of_hydra(text: str) -> str:
     if odd:
         key = odd.group(1).split("@")[0]
         full = re.search(r"full_key: (\S+)", text)
-        return f"{full.group(1) if full else key}: no such key{_near(key, known_keys())}"
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())[:300]
+        key = full.group(1) if full else key
+        return f"{key}: no such key{_near(key, known_keys())} (to add a new one: +{key}=...)"
+    told = text.partition("See https://hydra.cc")[0]
+    return " ".join(line.strip() for line in told.splitlines() if line.strip())[:300]
 
 
 def _near(name: str, known: list[str]) -> str:
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     return f"; did you mean {found[0]}?" if found else ""
 
 

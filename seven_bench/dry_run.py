@@ -47,10 +47,11 @@ def print_plan(configs: Sequence[Config]) -> None:
     estimates = [estimate(config, sizes) for config in configs]
     table = Table(box=SIMPLE_HEAD)
     for name in ("run", "sparsity", "seed", "state", "schedule", "kept", "time", "memory"):
-        table.add_column(name, justify="left" if name in ("run", "schedule") else "right")
+        text = name in ("run", "schedule")
+        table.add_column(name, justify="left" if text else "right", no_wrap=not text)
     for item in estimates:
         time = "unknown" if item.seconds is None else f"{item.seconds:.0f} s"
-        kept = f"{item.kept:,} of {item.prunable:,}"
+        kept = f"{item.kept:,}"
         memory = f"{item.memory / 2**20:,.0f} MiB"
         table.add_row(*item.cell, item.state, item.schedule, kept, time, memory)
     console = Console()
@@ -103,7 +104,7 @@ def _schedule(config: Config, sizes: dict[str, int]) -> str:
         plan = build(config["pruner"]["schedule"]).plan(total, epoch)
     except (ValueError, ConfigError) as error:
         return f"does not fit: {error}"
-    return f"{plan.count} updates to step {plan.end} of {total}"
+    return f"{plan.count} to step {plan.end}/{total}"
 
 
 def _seconds(folder: RunFolder, config: Config) -> float | None:

@@ -95,7 +95,7 @@ class SuiteSweeper(Sweeper):
             todo = [job for job in todo if job not in failed]
         print(
             f"{len(mine)} runs: {len(done)} done, {len(todo)} to do"
-            + (f", {len(failures)} cannot run or failed before" if failures else ""),
+            + (f", {len(failures)} cannot run" if failures else ""),
             flush=True,
         )
         if self.config.dry_run:

@@ -1,0 +1,38 @@
+# Two commands do all the set-up with Python and pip alone: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+
+.PHONY: help install demo test lint types wheel-test bench clean
+
+help:  ## these lines
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+install: $(INSTALLED)  ## .venv with the suite and what its tests need
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev,joblib,minilm]'
+	touch $@
+
+demo: $(INSTALLED)  ## prune a real ViT on real digits with eight methods; a table and a page
+	$(BIN)/python -m seven_bench experiment=digits_demo hydra/launcher=parallel \
+	  logger=none output_root=outputs/demo
+	$(BIN)/python -m seven_bench.report outputs/demo --out outputs/demo/report
+
+test: $(INSTALLED) lint types  ## all tests, after the linter and the type checker
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+wheel-test: $(INSTALLED)  ## the wheel, in a second empty environment and an empty folder
+	bash .ci/try-wheel $(abspath $(BIN)/python)
+
+clean:  ## everything that was made, but for outputs
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
