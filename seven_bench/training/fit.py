@@ -18,6 +18,7 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
 from seven_bench.data.task_data import TaskData
+from seven_bench.training.curves import PruningCurves
 from seven_bench.training.finetune import Recipe
 from seven_bench.training.module import TaskModule
 from seven_bench.training.pruning_callback import PruningCallback
@@ -139,7 +140,7 @@ def fit(
     Raises: ValueError when a method at work did not finish, or a loss is not finite.
     """
     best = BestEpoch(metric["name"], metric["higher_is_better"], pruning)
-    callbacks: list[pl.Callback] = [pruning, best]
+    callbacks: list[pl.Callback] = [pruning, PruningCurves(pruning), best]
     if machine.progress and sys.stderr.isatty():
         callbacks.append(SparsityBar(pruning))
     trainer = make_trainer(module.recipe, machine, callbacks, loggers)

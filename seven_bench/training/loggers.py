@@ -120,6 +120,8 @@ def _start_wandb(config: dict[str, Any], run_id: str) -> WandbLogger | None:
             tags=[config["task"]["name"], config["model"]["name"], *settings["tags"]],
             config={key: value for key, value in config.items() if key != "logger"},
         )
+        for curves in ("progress/*", "density/*", "train/*", "validation/*"):
+            wandb.define_metric(curves, step_metric="trainer/global_step")
         return WandbLogger(experiment=wandb.run, log_model=False)
     except Exception as error:
         log.warning("W&B is off for this run: %s", _line(error))

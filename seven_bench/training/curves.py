@@ -1,0 +1,40 @@
+"""What pruning does as training goes on, an epoch a row: sparsity, density by layer, mask churn."""
+
+from __future__ import annotations
+
+import pytorch_lightning as pl
+
+from seven_bench.pruning import MaskSet, layer_counts
+from seven_bench.training.pruning_callback import PruningCallback
+
+
+class PruningCurves(pl.Callback):
+    """Logs `progress/step`, `progress/sparsity`, `progress/churn` and `density/<layer>`.
+
+    Churn is the number of weights whose mask changed since the last row, as a fraction of the
+    prunable ones. While the masks stay as they are, densities are not written again.
+    """
+
+    def __init__(self, pruning: PruningCallback) -> None:
+        self.pruning = pruning
+        self.before: MaskSet | None = None
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        masks = self.pruning.masks
+        churn = self._churn(masks)
+        row = {
+            "progress/step": float(trainer.global_step),
+            "progress/sparsity": masks.sparsity,
+            "progress/churn": churn,
+        }
+        if self.before is None or churn > 0:
+            counts = layer_counts(pl_module.model, masks)  # type: ignore[arg-type]
+            row |= {f"density/{name}": c["kept"] / c["total"] for name, c in counts.items()}
+        pl_module.log_dict(row)
+        self.before = MaskSet({name: mask.clone() for name, mask in masks.items()})
+
+    def _churn(self, masks: MaskSet) -> float:
+        if self.before is None:
+            return 0.0
+        changed = (mask ^ self.before[name] for name, mask in masks.items())
+        return sum(int(mask.count_nonzero()) for mask in changed) / masks.total

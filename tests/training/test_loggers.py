@@ -1,0 +1,105 @@
+"""Curves on disk, W&B beside them: every run its own, failures as failures, nothing secret."""
+
+import csv
+import json
+
+import pytest
+
+from seven_bench.results.wandb_offline import read_offline_runs
+from seven_bench.run import run
+from seven_bench.wandb_workspace import build_workspace, main, specification
+
+QUICK = ("start=init", "trainer.max_epochs=2", "progress=false")
+KEY = "f4ce" * 10
+
+
+@pytest.fixture(scope="module")
+def wandb_runs(tmp_path_factory):
+    """Three runs of one process with W&B offline; the last one diverges."""
+    from hydra import compose, initialize_config_dir
+
+    from seven_bench.config import checked
+    from seven_bench.identity import conf_dir
+
+    root = tmp_path_factory.mktemp("wandb")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("WANDB_API_KEY", KEY)
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            for overrides in (
+                ("pruner=snip", "suite=two"),
+                ("pruner=seven_dyn", "suite=two"),
+                ("pruner=seven_dyn", "suite=three", "trainer.lr=1e30"),
+            ):
+                given = [*QUICK, *overrides, f"output_root={root}"]
+                config = checked(compose("config", overrides=given))
+                if "trainer.lr=1e30" in overrides:
+                    with pytest.raises(ValueError, match="not finite"):
+                        run(config)
+                else:
+                    run(config)
+    return root
+
+
+def test_runs_of_one_process_are_runs_of_their_own(wandb_runs):
+    runs, unread = read_offline_runs(wandb_runs)
+    assert not unread
+    found = [(r.group, r.job_type, r.state, r.exit_code) for r in runs]
+    assert found == [
+        ("two", "snip", "finished", 0),
+        ("two", "seven_dyn", "finished", 0),
+        ("three", "seven_dyn", "failed", 1),
+    ]
+    assert [r.config["pruner"]["name"] for r in runs] == ["snip", "seven_dyn", "seven_dyn"]
+    assert "${" not in json.dumps([r.config for r in runs])  # resolved
+
+
+def test_final_figures_are_those_of_the_record(wandb_runs):
+    runs, _ = read_offline_runs(wandb_runs)
+    for wandb_run in runs[:2]:
+        record = json.loads((wandb_runs / "runs" / wandb_run.name / "result.json").read_text())
+        assert wandb_run.summary["final/accuracy"] == record["metric"]["value"]
+        assert wandb_run.summary["final/kept"] == record["params"]["kept"]
+        assert wandb_run.summary["progress/sparsity"] == pytest.approx(0.9, abs=1e-5)
+
+
+def test_no_key_is_written(wandb_runs):
+    files = [path for path in wandb_runs.rglob("*") if path.is_file()]
+    assert len(files) > 10
+    for path in files:
+        assert KEY.encode() not in path.read_bytes(), path
+
+
+def test_curves_hold_sparsity_density_and_churn(wandb_runs):
+    finished = [p.parent for p in wandb_runs.rglob("result.json") if "seven_dyn" in str(p)]
+    path = finished[0] / "metrics.csv"
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["progress/step"]) for row in rows] == [40, 80]
+    assert 0 < float(rows[0]["progress/sparsity"]) < float(rows[1]["progress/sparsity"])
+    churn = float(rows[1]["progress/sparsity"]) - float(rows[0]["progress/sparsity"])
+    assert float(rows[1]["progress/churn"]) == pytest.approx(churn, abs=1e-6)  # masks only shrink
+    assert {f"density/blocks.0.attn.{part}" for part in "qkv"} <= set(rows[0])
+
+
+def test_a_failure_of_wandb_is_no_failure_of_the_run(make_config, monkeypatch, caplog):
+    import wandb
+
+    def fail(*args, **kwargs):
+        raise wandb.Error("no room\nat all")
+
+    monkeypatch.setattr(wandb, "init", fail)
+    record = run(make_config("pruner=magnitude", *QUICK))
+    assert record["metric"]["value"] > 0
+    assert "W&B is off for this run: no room" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic V1")  # wandb-workspaces' own, at import
+def test_the_dashboard_is_built_without_a_network(tmp_path, capsys):
+    pytest.importorskip("wandb_workspaces")
+    spec = specification(build_workspace("team", "bench", "digits", "accuracy"))
+    text = json.dumps(spec)
+    for metric in ("final/accuracy", "progress/sparsity", "progress/churn", "density/", "digits"):
+        assert metric in text
+    assert main(["--project", "bench", "--dry-run", str(tmp_path / "spec.json")]) == 0
+    assert json.loads((tmp_path / "spec.json").read_text())["project"] == "bench"
