@@ -41,6 +41,7 @@ class Report:
     figures: tuple[Path, ...]
     runs: int
     damaged: list[tuple[Path, str]]
+    unfinished: list[tuple[Path, str]]
     tables: list[Table] = field(repr=False)
 
 
@@ -59,7 +60,7 @@ def write_report(
     their family, to some sparsities; `reference` is the method that the page compares with at
     first. At most `mask_budget` bytes of masks are read for their overlap. Each file is replaced
     whole. Raises FileNotFoundError for a root that does not exist and ValueError where there is
-    no record or the margin is not positive.
+    no record, the margin is not positive or the reference is not among the methods.
     """
     from seven_bench.results import collect, page, plots, tables
     from seven_bench.results.atomic import replace_file
@@ -67,6 +68,8 @@ def write_report(
     from seven_bench.results.overlap import measure_overlaps
     from seven_bench.results.styles import assign_styles
 
+    if margin is not None and not margin > 0:
+        raise ValueError(f"the margin of equality must be positive, not {margin}")
     roots = list(roots)
     collected = collect.collect(roots)
     if collected.records.empty:
@@ -76,6 +79,9 @@ def write_report(
     out = Path(out)
     groups = split_groups(collected.records)
     methods = [name for group in groups for name in [*group.methods, *group.dense["method"]]]
+    if reference is not None and reference not in methods:
+        known = ", ".join(sorted(set(methods)))
+        raise ValueError(f"no method is named {reference!r}; there are {known}")
     styles = assign_styles(methods)
     shown = tables.build_tables(groups, margin)
     ranks = rank_groups(groups)
@@ -88,6 +94,7 @@ def write_report(
         overlaps=overlaps,
         ranks=ranks,
         damaged=damaged,
+        unfinished=collected.unfinished,
         records=collected.records,
         margin=margin,
         at=tuple(at),
@@ -101,6 +108,7 @@ def write_report(
         figures=(),
         runs=len(collected.records),
         damaged=damaged,
+        unfinished=collected.unfinished,
         tables=shown,
     )
     csv = collected.records.drop(columns="layers").to_csv(index=False)
@@ -129,7 +137,7 @@ def _draw_figures(
             yield f"{group.title} layers", figure
     for title, sparsity, ranking in ranks:
         title = f"{title}, sparsity {sparsity:g}"
-        if (figure := plots.draw_ranks(ranking, title)) is not None:
+        if (figure := plots.draw_ranks(ranking, title, styles)) is not None:
             yield f"{title} ranks", figure
 
 
@@ -232,6 +240,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print()
     for path, reason in report.damaged:
         print(f"left out: {path}: {reason}", file=sys.stderr)
+    for path, state in report.unfinished:
+        print(f"not finished: {path}: {state}", file=sys.stderr)
     runs, figures = report.runs, len(report.figures)
     print(
         f"{runs} run{'s' * (runs != 1)}, {figures} figure{'s' * (figures != 1)}; open {report.page}"

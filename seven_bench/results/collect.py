@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 from seven_bench.results.record import FIELDS, RecordError, read_record
 
 RECORD_NAME = "result.json"
+STATUS_NAME = "status.json"
 
 #: Columns that hold an object as it is; every other object is spread over columns with dots.
 WHOLE_COLUMNS = ("layers",)
@@ -27,10 +29,12 @@ _NUMERIC = tuple(
 
 @dataclass(frozen=True)
 class Collected:
-    """What was found: a row a run, and what was left out with the reason for it."""
+    """What was found: a row a run, what was left out and why, and folders of runs without a record
+    with the state that they were last in."""
 
     records: pd.DataFrame
     damaged: list[tuple[Path, str]]
+    unfinished: list[tuple[Path, str]] = field(default_factory=list)
 
 
 def find_records(roots: Iterable[str | Path]) -> list[Path]:
@@ -64,6 +68,7 @@ def collect(roots: Iterable[str | Path]) -> Collected:
     out. Of several records with one run_id the first is kept; one that disagrees with it on the
     result is named among the damaged. Raises FileNotFoundError for a root that does not exist.
     """
+    roots = list(roots)
     rows: dict[str, dict[str, Any]] = {}
     damaged: list[tuple[Path, str]] = []
     for path in find_records(roots):
@@ -79,7 +84,26 @@ def collect(roots: Iterable[str | Path]) -> Collected:
     columns = dict.fromkeys([*FIELDS, "folder"])
     frame = pd.DataFrame(list(rows.values()), columns=None if rows else list(columns))
     numeric = [name for name in _NUMERIC if name in frame]
-    return Collected(frame.astype(dict.fromkeys(numeric, float) | {"seed": int}), damaged)
+    frame = frame.astype(dict.fromkeys(numeric, float) | {"seed": int})
+    return Collected(frame, damaged, find_unfinished(roots))
+
+
+def find_unfinished(roots: Iterable[str | Path]) -> list[tuple[Path, str]]:
+    """Folders at or below `roots` that have a status and no record, with their state."""
+    found: dict[Path, tuple[Path, str]] = {}
+    for root in map(Path, roots):
+        for folder, _, files in os.walk(root):
+            if STATUS_NAME in files and RECORD_NAME not in files:
+                path = Path(folder)
+                found.setdefault(path.resolve(), (path, _read_state(path / STATUS_NAME)))
+    return sorted(found.values())
+
+
+def _read_state(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["state"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "in an unknown state"
 
 
 def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

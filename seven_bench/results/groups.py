@@ -24,6 +24,11 @@ _WHERE = ("task", "model", "start", *_SETTINGS)
 
 #: Settings that tell cells of one table apart by design, so that they name no variant.
 _EXPECTED = frozenset({"seed", "sparsity"})
+#: Keys of a config that say how and where a run was made and nothing about what it is.
+_UNRELATED = (
+    *("output_root", "data_root", "logger", "hydra", "suite", "experiment"),
+    *("progress", "dry_run", "retry_failed", "shard"),
+)
 
 
 @dataclass(frozen=True)
@@ -67,16 +72,10 @@ class Group:
     @cached_property
     def methods(self) -> list[str]:
         """Pruned methods, best first: by mean at the highest sparsity, then at the next."""
-        means = self.runs.pivot_table(
-            index="method", columns="sparsity.target", values="metric.value", dropna=False
-        )
-        if not self.metric.higher_is_better:
-            means = -means
-        order = {
-            method: tuple(row[::-1])
-            for method, row in zip(means.index, means.fillna(float("-inf")).to_numpy(), strict=True)
-        }
-        return sorted(self.runs["method"].unique(), key=lambda m: (*_negate(order.get(m, ())), m))
+        means = self.runs.groupby(["method", "sparsity.target"])["metric.value"].mean().unstack()
+        losses = (-means if self.metric.higher_is_better else means).fillna(float("inf"))
+        order = {str(name): tuple(row[::-1]) for name, row in losses.T.items()}
+        return sorted(order, key=lambda method: (*order[method], method))
 
     @cached_property
     def by_seed(self) -> dict[tuple[str, float], NDArray[np.float64]]:
@@ -92,10 +91,6 @@ class Group:
             aggfunc="first",
         )
         return dict(zip(table.columns, table.to_numpy(dtype=float).T, strict=True))
-
-
-def _negate(values: tuple[float, ...]) -> tuple[float, ...]:
-    return tuple(-value for value in values)
 
 
 def split_groups(records: pd.DataFrame) -> list[Group]:
@@ -181,7 +176,9 @@ def _name_variants(rows: pd.DataFrame) -> dict[str, str]:
         told = [f"{name}={config[name]}" for name in list(differing)[:3] if name in config]
         # Three settings are what a label can carry; beyond, only the hash is exact.
         exact = bool(told) and len(differing) <= 3
-        suffixes[cell] = SEPARATOR + ", ".join(told if exact else [*told[:1], cell[:8]])
+        suffixes[cell] = SEPARATOR + ", ".join(
+            told if exact else [*told[:1], cell.rpartition("/")[2][:8]]
+        )
     return suffixes
 
 
@@ -195,11 +192,10 @@ def _read_settings(row: pd.Series) -> dict[str, str]:
         config = {}
     for name in ("environment.threads",):
         config[name] = str(row.get(name))
-    ignored = ("output_root", "data_root", "logger", "hydra", "suite", "progress", "experiment")
     return {
         name: value
         for name, value in config.items()
-        if name.rpartition(".")[2] not in _EXPECTED and not name.startswith(ignored)
+        if name.rpartition(".")[2] not in _EXPECTED and not name.startswith(_UNRELATED)
     }
 
 

@@ -20,6 +20,7 @@ from seven_bench.results.groups import DENSE, Group
 from seven_bench.results.overlap import Overlaps
 from seven_bench.results.statistics import (
     ALPHA,
+    WANTED_BLOCKS,
     Ranking,
     compare,
     pair_by_seed,
@@ -47,11 +48,14 @@ _COSTS = {
     "cost.seconds.total": "seconds",
     "cost.peak_memory_bytes": "peak memory, bytes",
 }
+#: Numbers beside the metrics that no method changes.
+_ABOUT_THE_TASK = ("metrics.majority", "metrics.test_examples")
 
 
 @dataclass(frozen=True)
 class PageContent:
-    """What a page shows. `ranks` holds title, sparsity and ranking, `damaged` path and reason."""
+    """What a page shows. `ranks` holds title, sparsity and ranking, `damaged` and
+    `unfinished` path and reason."""
 
     groups: Sequence[Group]
     tables: Sequence[Table]
@@ -59,6 +63,7 @@ class PageContent:
     overlaps: Sequence[Overlaps]
     ranks: Sequence[tuple[str, float, Ranking]]
     damaged: Sequence[tuple[Path, str]]
+    unfinished: Sequence[tuple[Path, str]]
     records: pd.DataFrame
     margin: float | None = None
     at: tuple[float, ...] = ()
@@ -90,7 +95,7 @@ def render_page(content: PageContent, folder: str | Path) -> str:
         data=Markup(_embed(build_payload(content, folder))),
         content=content,
         totals=_count_totals(content.records),
-        ranks=_merge_ranks(content.ranks),
+        ranks=_tabulate_ranks(content.ranks),
         environments=_list_environments(content.records),
     )
 
@@ -144,7 +149,7 @@ def _describe_group(
     runs = pd.concat([group.dense, group.runs])
     dense = sorted(group.dense["method"].unique())
     methods = [*dense, *group.methods]
-    metrics = _numeric_columns(runs, "metrics.")
+    metrics = [m for m in _numeric_columns(runs, "metrics.") if m not in _ABOUT_THE_TASK]
     costs = {name: words for name, words in _COSTS.items() if runs[name].notna().any()}
     costs |= {name: _say(name) for name in _numeric_columns(runs, "efficiency.")}
     layers = [_pack_layers(row, layer_sets) for row in runs["layers"]]
@@ -344,16 +349,26 @@ def _count_totals(records: pd.DataFrame) -> dict[str, int]:
     }
 
 
-def _merge_ranks(
-    ranks: Iterable[tuple[str, float, Ranking]],
-) -> list[tuple[str, list[str], Ranking]]:
-    """Title, sparsities and ranking; those that are too few alike are merged."""
-    merged: dict[tuple[str, str], tuple[str, list[str], Ranking]] = {}
+def _tabulate_ranks(ranks: Iterable[tuple[str, float, Ranking]]) -> list[dict[str, Any]]:
+    """One table a title: average ranks by method and sparsity; what is too few is only told."""
+    titles: dict[str, list[tuple[float, Ranking]]] = {}
     for title, sparsity, ranking in ranks:
-        level = format_sparsity(sparsity)
-        key = (title, ranking.words if ranking.nemenyi is None else level)
-        merged.setdefault(key, (title, [], ranking))[1].append(level)
-    return list(merged.values())
+        titles.setdefault(title, []).append((sparsity, ranking))
+    tables = []
+    for title, levels in titles.items():
+        ranked = [(level, ranking) for level, ranking in levels if ranking.nemenyi is not None]
+        by_level = pd.DataFrame({level: ranking.ranks for level, ranking in ranked})
+        if ranked:
+            by_level = by_level.sort_values(by_level.columns[-1])
+        told: dict[str, list[str]] = {}
+        for level, ranking in levels:
+            if ranking.nemenyi is None:
+                told.setdefault(ranking.words, []).append(format_sparsity(level))
+        few = any(ranking.blocks < WANTED_BLOCKS for _, ranking in ranked)
+        tables.append(
+            {"few": few, "title": title, "rankings": ranked, "ranks": by_level, "told": told}
+        )
+    return tables
 
 
 def _list_environments(records: pd.DataFrame) -> list[tuple[str, int]]:

@@ -125,7 +125,7 @@ def draw_layers(group: Group) -> Figure | None:
     return figure
 
 
-def draw_ranks(ranking: Ranking, title: str) -> Figure | None:
+def draw_ranks(ranking: Ranking, title: str, styles: dict[str, Style]) -> Figure | None:
     """Critical-difference diagram over data sets; None where they are too few for one."""
     if ranking.nemenyi is None:
         return None
@@ -137,7 +137,11 @@ def draw_ranks(ranking: Ranking, title: str) -> Figure | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the library's own use of pandas and matplotlib
         critical_difference_diagram(
-            ranking.ranks, ranking.nemenyi.loc[order, order], ax=axes, label_props={"fontsize": 9}
+            ranking.ranks,
+            ranking.nemenyi.loc[order, order],
+            ax=axes,
+            label_props={"fontsize": 9},
+            color_palette={name: LIGHT[styles[name].colour] for name in order},
         )
     axes.set_xlabel(ranking.words, fontsize=8, color=_FAINT)
     return figure

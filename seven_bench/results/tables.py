@@ -166,10 +166,14 @@ def describe_table(group: Group, shown: Sequence[float], margin: float | None) -
     sentences = [
         f"{describe_metric(metric.name)} on the {metric.split} split at the {epoch}: mean "
         f"{PLUS_MINUS} standard deviation over seeds (number of seeds).",
-        "Columns are target sparsities, the fraction of prunable weights removed.",
-        f"Bold: the best pruned method of a column, {_direction(metric.higher_is_better)}.",
     ]
-    if margin is not None:
+    if shown:
+        better = "higher" if metric.higher_is_better else "lower"
+        sentences += [
+            "Columns are target sparsities, the fraction of prunable weights removed.",
+            f"Bold: the best pruned method of a column, {better} is better.",
+        ]
+    if shown and margin is not None:
         width = (
             f"{100 * margin:g} point{'s' * (margin != 0.01)}"
             if is_percentage(metric.name)
@@ -186,10 +190,6 @@ def describe_table(group: Group, shown: Sequence[float], margin: float | None) -
     if lost:
         sentences.append(f"Without a finite value, and left out: {lost} run{'s' * (lost > 1)}.")
     return " ".join(sentences)
-
-
-def _direction(higher_is_better: bool) -> str:
-    return "higher is better" if higher_is_better else "lower is better"
 
 
 def describe_sampling(group: Group) -> str | None:

@@ -155,6 +155,7 @@ def start_browser(profile: Path) -> Iterator[Browser]:
     process = subprocess.Popen(
         ["bash", "-c", command, str(CHROMIUM), str(profile)],
         pass_fds=(read_end, write_end),
+        env={**os.environ, "TMPDIR": str(profile)},  # what it leaves behind goes with the profile
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from seven_bench.report import Report
+from seven_bench.report import Report, write_report
 
 from .browser import CHROMIUM, Browser, start_browser
+from .synthetic import make_record, write_run
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)"
@@ -131,3 +133,26 @@ def test_the_tables_are_there_without_scripts(browser: Browser, report: Report) 
     browser.open(report.page)
     assert "majority class" in text
     assert "Over sparsity" not in text  # a chart that cannot be drawn leaves no empty frame
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [make_record()],
+        [make_record(pruner="dense")],
+        [make_record(metric__value=None, metrics={}, layers=None)],
+        [make_record(seed=seed, sparsity__target=1.0) for seed in (0, 1)],
+        [make_record(metric__name="loss", metric__higher_is_better=False), make_record(pruner="a")],
+    ],
+    ids=["one run", "dense alone", "no value", "all removed", "two measures"],
+)
+def test_little_to_show_is_shown(
+    browser: Browser, tmp_path: Path, records: list[dict[str, Any]]
+) -> None:
+    for record in records:
+        write_run(tmp_path / "outputs", record)
+    browser.open(write_report([tmp_path / "outputs"], tmp_path / "report").page)
+    assert browser.messages == []
+    assert "Showing digits" in browser.run("document.getElementById('status').textContent")
+    browser.open(tmp_path / "report" / "index.html", width=360)
+    assert browser.run("document.documentElement.scrollWidth") <= 360

@@ -55,8 +55,9 @@ def test_kept_by_layer(group: Group) -> None:
 
 def test_ranks_are_drawn_from_enough_data_sets_only() -> None:
     scores = pd.DataFrame({name: np.arange(8.0) - shift for shift, name in enumerate("abc")})
-    assert draw_ranks(rank_methods(scores[:3]), "few") is None
-    figure = draw_ranks(rank_methods(scores), "enough")
+    styles = assign_styles("abc")
+    assert draw_ranks(rank_methods(scores[:3]), "few", styles) is None
+    figure = draw_ranks(rank_methods(scores), "enough", styles)
     assert figure is not None and to_png(figure).startswith(b"\x89PNG")
 
 

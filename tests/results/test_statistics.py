@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seven_bench.results.collect import collect
@@ -66,6 +66,7 @@ def test_six_wins_of_six_are_two_of_64() -> None:
     assert sign_flip_p(np.array([[1.0, 2, 3, 4, 5, 6]]))[0] == pytest.approx(2 / 64)
 
 
+@settings(deadline=None, max_examples=50)  # the first call imports much
 @given(st.lists(st.integers(-20, 20), min_size=2, max_size=7))
 def test_sign_flips_against_counting_all(values: list[int]) -> None:
     seen = sum(values)

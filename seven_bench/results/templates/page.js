@@ -310,6 +310,7 @@ function drawTable() {
       return make("td", { class: isBest ? "best" : isNear ? "near" : null }, cellButton(index, s, cell, metric));
     })));
   });
+  $("table").classList.toggle("stacked", columns.length > 6); // the spread goes below the mean
   $("table").replaceChildren(
     make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Method"),
       columns.length ? columns.map((s) => make("th", { scope: "col" }, tellSparsity(s))) : make("th", { scope: "col" }, "dense"))),
@@ -476,7 +477,7 @@ function drawComparison() {
       make("rect", { x: clamp(difference) - 3, width: 6, y: 7, height: 10, fill: colour(method) }));
     return make("tr", {}, rowHead(method),
       make("td", {}, tellSigned(difference, metric)), make("td", { class: "left" }, forest),
-      make("td", { class: `left verdict ${tone ?? ""}` }, words),
+      make("td", { class: `left verdict ${tone ?? ""}` }, words.replace(/(\d+) of (\d+)/, "$1\u00a0of\u00a0$2")),
       make("td", {}, low === null ? DASH : `${tellSigned(low, metric)} to ${tellSigned(high, metric)}`),
       make("td", {}, String(pairs)),
       make("td", {}, effect === null ? DASH : effect.toFixed(2).replace("-", "\u2212")),
