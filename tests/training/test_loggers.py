@@ -94,7 +94,7 @@ def test_a_failure_of_wandb_is_no_failure_of_the_run(make_config, monkeypatch, c
     assert "W&B is off for this run: no room" in caplog.text
 
 
-@pytest.mark.filterwarnings("ignore:Pydantic V1")  # wandb-workspaces' own, at import
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # wandb-workspaces' own, at import
 def test_the_dashboard_is_built_without_a_network(tmp_path, capsys):
     pytest.importorskip("wandb_workspaces")
     spec = specification(build_workspace("team", "bench", "digits", "accuracy"))
