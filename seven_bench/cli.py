@@ -23,6 +23,12 @@ from seven_bench.errors import ConfigError
 from seven_bench.identity import conf_dir
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+LAUNCHER_EXTRAS = {
+    "joblib": "joblib",
+    "ray": "ray",
+    "submitit_slurm": "slurm",
+    "submitit_local": "slurm",
+}
 WANTS_TRACE = os.environ.get(FULL_ERROR) == "1"  # as the user set it, before `main` does
 
 
@@ -119,9 +125,11 @@ def one_line(error: BaseException) -> str:
 
 
 def _of_hydra(text: str) -> str:
-    missing = re.search(r"Could not find '([^']+)/([^'/]+)'", text)
+    missing = re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", text)
     if missing:
         group, choice = missing.groups()
+        if group == "hydra/launcher" and (extra := LAUNCHER_EXTRAS.get(choice)):
+            return f"hydra/launcher needs a package: pip install 'seven-bench[{extra}]'"
         listed = text.partition("Available options in")[2].partition("Config search path")[0]
         known = [line.strip() for line in listed.splitlines() if line.startswith("\t")]
         return (

@@ -185,6 +185,7 @@ def _describe_group(
             "costs": {name: _numbers(runs[name]) for name in costs},
             "layers": layers,
         },
+        "commands_recorded": "command" in runs and bool(runs["command"].notna().all()),
         "costs": costs,
         "cells": _describe_cells(group),
         **_describe_comparisons(group, content),

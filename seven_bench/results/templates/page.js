@@ -345,6 +345,7 @@ function showRuns(index, sparsity) {
     if (low !== null) parts.push(`95 % interval of the mean over seeds: ${tell(low, metric)} to ${tell(high, metric)}.`);
     if (testLow !== null) parts.push(`The test set alone leaves open ${tell(testLow, metric)} to ${tell(testHigh, metric)}.`);
   }
+  if (!group.commands_recorded) parts.push("The commands name the main choices; whatever else was set is in the config.");
   $("runs-note").textContent = parts.join(" ");
   $("runs-list").replaceChildren(...cell.runs.map((run) => runItem(run, metric)));
   $("runs").showModal();
