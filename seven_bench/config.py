@@ -12,12 +12,14 @@ from typing import Any
 from seven_bench.data.sources import local_files
 from seven_bench.errors import ConfigError
 from seven_bench.identity import Config
+from seven_bench.pruning.schedules import steps_of
 
-TIMINGS = ("none", "before", "during")
+TIMINGS = ("none", "before", "during", "rounds", "after")
 CHOICES = {
     "select": ("best", "last"),
     "pruner.timing": TIMINGS,
-    "pruner.cut": ("exact", "threshold"),
+    "pruner.cut": ("exact", "threshold", "above_zero"),
+    "pruner.masking": ("hard", "rewire", "regrow", "straight_through"),
     "pruner.observe_at": ("before_step", "after_step"),
     "trainer.optimizer": ("adamw", "sgd"),
     "trainer.lr_schedule": ("linear", "cosine", "constant"),
@@ -37,6 +39,8 @@ RANGES = {  # key: (lowest, lowest is allowed, highest, whole, null is allowed)
     "trainer.gradient_clip": (0, math.inf, float, True),
     "pruner.calibration.examples": (1, math.inf, int, False),
     "pruner.calibration.batch_size": (1, math.inf, int, False),
+    "pruner.rounds.fraction": (0, 1, float, True),
+    "trainer.checkpoint_every": (0, math.inf, float, False),
 }
 METHOD_DEFAULTS = {
     "distribution": "global",
@@ -46,6 +50,8 @@ METHOD_DEFAULTS = {
     "rescore": False,
     "prunable": [],
     "calibration": None,
+    "masking": "hard",
+    "rounds": None,
 }
 
 
@@ -129,7 +135,9 @@ def _check_values(config: Config, trainer: Config, name: str) -> None:
 
 def _check_pruner(config: Config) -> None:
     pruner = config["pruner"]
-    if pruner["timing"] != "before":
+    if pruner["timing"] in ("rounds", "after"):
+        _check_rounds(pruner)
+    if pruner["timing"] in ("none", "during"):
         return
     from seven_bench.build import build
 
@@ -138,6 +146,19 @@ def _check_pruner(config: Config) -> None:
         build(pruner["schedule"]).plan(batches, batches)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"pruner={pruner['name']}: {error} (calibration batches)") from error
+
+
+def _check_rounds(pruner: Config) -> None:
+    rounds = pruner["rounds"] or {}
+    if set(rounds) != {"fraction", "rewind"}:
+        raise ConfigError(f"pruner.rounds={rounds}: allowed are the keys fraction and rewind")
+    if rounds["fraction"] in (0, 1):
+        raise ConfigError(f"pruner.rounds.fraction={rounds['fraction']}: between 0 and 1, or null")
+    if rounds["rewind"] not in (None, "start"):
+        try:
+            steps_of(rounds["rewind"], 1, 1)
+        except ValueError as error:
+            raise ConfigError(f"pruner.rounds.rewind: {error}, 'start' or null") from error
 
 
 def _check_packages(config: Config) -> None:

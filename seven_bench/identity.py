@@ -22,7 +22,7 @@ VOLATILE = (
 
 # Keys that came later, with the value that runs before them had: at that value they do not enter
 # the hash, so that old runs keep their names. Append only.
-LEDGER: dict[str, Any] = {}
+LEDGER: dict[str, Any] = {"pruner.masking": "hard", "pruner.rounds": None}
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ def decisive_part(config: Config) -> Config:
     if config["pruner"]["timing"] == "none":
         part["sparsity"] = 0.0
     part["trainer"]["threads"] = threads(config)
+    part["trainer"].pop("checkpoint_every", None)
     for key, old in LEDGER.items():
         _drop(part, key.split("."), old)
     return part

@@ -5,54 +5,36 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from seven_bench import ranks
 from seven_bench.build import build
-from seven_bench.config import calibration_batches
 from seven_bench.data.sources import local_files
 from seven_bench.data.task_data import TaskData
-from seven_bench.errors import ConfigError
 from seven_bench.identity import Config, Identity, dense_start, identify, threads
 from seven_bench.measure.size import sizes
 from seven_bench.pruning import MaskSet, Params, prunable_parameters
-from seven_bench.pruning.calibration import prune_before
-from seven_bench.pruning.process import Method, Pruning
-from seven_bench.results.record import SCHEMA_VERSION, write_json
+from seven_bench.results.record import SCHEMA_VERSION, read_record, write_json
 from seven_bench.results.run_folder import RunFolder
-from seven_bench.training.environment import (
-    environment,
-    peak_memory_bytes,
-    random_state,
-    reset_process,
-    restore_random_state,
-)
+from seven_bench.training.checkpoint import Checkpoint
+from seven_bench.training.environment import environment, peak_memory_bytes, reset_process
 from seven_bench.training.finetune import Recipe
-from seven_bench.training.fit import Machine, Trained, evaluate, fit, optimizer_steps
+from seven_bench.training.fit import Machine, Trained, evaluate
 from seven_bench.training.loggers import loggers, summarize_in_wandb
+from seven_bench.training.lottery_ticket import Below, level_below, load_below, rewinds_to_step
+from seven_bench.training.methods import Cost, train_pruned
 from seven_bench.training.module import TaskModule
-from seven_bench.training.pruning_callback import PruningCallback
+from seven_bench.worker import share_out
 
 log = logging.getLogger(__name__)
 Record = dict[str, Any]
-SCORING_SEED = 7_919  # added to the run's seed: scoring draws from a generator of its own
-PASSES = {"gradients": 3}  # example equivalents of one scored example; a forward pass is 1
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What scoring took: example equivalents and seconds."""
-
-    examples: int = 0
-    seconds: float = 0.0
+CHECKPOINT = "last.ckpt"  # in the run's folder while it is at work
 
 
 def run(config: Config, wait: bool = False) -> Record:
@@ -69,39 +51,64 @@ def run(config: Config, wait: bool = False) -> Record:
     folder = RunFolder(identity.folder(config["output_root"]))
     if (finished := folder.record()) is not None:
         return finished
-    start_record = (
-        run(dense_start(config), wait=True) if config["start"]["kind"] == "dense" else None
-    )
+    needed = _needed(config)
     with folder.claim(wait):
         if (finished := folder.record()) is not None:  # done by another process meanwhile
             return finished
         (folder.path / "result.json").unlink(missing_ok=True)
-        with loggers(config, identity.run_id, folder.path) as sinks:
-            return _work(config, identity, folder.path, start_record, sinks)
+        (folder.path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        if config["trainer"]["devices"] > 1:
+            share_out(folder.path, config["trainer"]["devices"])
+            record = read_record(folder.path / "result.json")
+        else:
+            record = work(config, identity, folder.path, needed)
+        (folder.path / CHECKPOINT).unlink(missing_ok=True)
+        return record
+
+
+@dataclass(frozen=True)
+class Needed:
+    """The records of the runs that this one begins from: its dense start, the round below."""
+
+    start: Record | None
+    below: Record | None
+
+
+def _needed(config: Config) -> Needed:
+    """Does those runs, unless they are done; waits for whoever works on them."""
+    below = level_below(config)
+    return Needed(
+        run(dense_start(config), wait=True) if config["start"]["kind"] == "dense" else None,
+        run(below, wait=True) if below is not None else None,
+    )
+
+
+def work(config: Config, identity: Identity, folder: Path, needed: Needed | None = None) -> Record:
+    """The work of a run that its process has claimed: of all of it, or, where several processes
+    share a run, of this one's part (process 0 writes the files).
+    """
+    needed = needed or _needed(config)
+    with loggers(config, identity.run_id, folder) as sinks:
+        return _work(config, identity, folder, needed, sinks)
 
 
 def _work(
-    config: Config, identity: Identity, folder: Path, start_record: Record | None, sinks: list[Any]
+    config: Config, identity: Identity, folder: Path, needed: Needed, sinks: list[Any]
 ) -> Record:
     began = time.perf_counter()
     machine = _machine(config)
     reset_process(config["seed"], threads(config), machine.deterministic)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     recipe = recipe_of(config)
     data = make_data(config, recipe)
     data.setup()
-    model = _model(config, start_record)
+    model = _model(config, needed.start)
     module: TaskModule = build(config["task"]["module"], model=model, recipe=recipe)
     params = prunable(config, model)
 
-    masks, pruning, scoring = MaskSet.ones(params), None, Cost()
-    if config["pruner"]["timing"] == "before":
-        masks, scoring = _prune_before(config, module, params, data)
-    elif config["pruner"]["timing"] == "during":
-        pruning = _pruning_during(config, recipe, params, data)
-    callback = PruningCallback(params, masks, pruning)
-    trained = fit(module, data, callback, machine, config["task"]["metric"], sinks)
-    masks = callback.masks
+    checkpoint = Checkpoint(folder / CHECKPOINT, config["trainer"]["checkpoint_every"])
+    below = _below(config, needed.below)
+    trained, scoring = train_pruned(config, module, params, data, machine, sinks, below, checkpoint)
+    masks = trained.best_masks if config["select"] == "best" else trained.last_masks
     for layer in masks.empty_layers():
         log.warning("nothing is left of %s", layer)
 
@@ -111,17 +118,16 @@ def _work(
     chosen = trained.best if config["select"] == "best" else trained.last
     model.load_state_dict(chosen)
     evaluation = time.perf_counter() - evaluation_began
-    if pruning is not None and config["pruner"]["timing"] == "during":
-        scoring = Cost(0, callback.seconds)
 
     record = _record(config, identity, model, masks)
     record["metric"], record["metrics"] = _metrics(config, data, trained, best, last)
-    record["cost"] = _cost(config, scoring, trained, evaluation, began, start_record)
+    record["cost"] = _cost(scoring, trained, evaluation, began, needed)
     record["environment"] = environment(threads(config), machine.deterministic)
-    masks.save(folder / "masks.safetensors")
-    _save_model(model, folder / "model.safetensors")
-    write_json(folder / "result.json", record)
-    summarize_in_wandb(record)
+    if ranks.rank() == 0:
+        masks.save(folder / "masks.safetensors")
+        _save_model(model, folder / "model.safetensors")
+        write_json(folder / "result.json", record)
+        summarize_in_wandb(record)
     return record
 
 
@@ -155,11 +161,20 @@ def _model(config: Config, start_record: Record | None) -> nn.Module:
     """The plain model at its start: random, or the dense run's final weights."""
     model: nn.Module = build(config["model"]["build"])
     if start_record is not None:
-        from safetensors.torch import load_file
-
         root = Path(config["output_root"]) / "runs" / start_record["run_id"]
         model.load_state_dict(load_file(root / "model.safetensors"), strict=True)
     return model
+
+
+def _below(config: Config, record: Record | None) -> Below | None:
+    """The round below, from its folder."""
+    if record is None:
+        return None
+    runs = Path(config["output_root"]) / "runs"
+    bottom = None
+    if rewinds_to_step(config):
+        bottom = runs / identify({**config, "sparsity": 0.0}).run_id
+    return load_below(runs / record["run_id"], bottom)
 
 
 def prunable(config: Config, model: nn.Module) -> Params:
@@ -171,55 +186,6 @@ def prunable(config: Config, model: nn.Module) -> Params:
         except ValueError:
             log.info("%s has no %s to prune", config["model"]["name"], option)
     return params
-
-
-def _method(config: Config) -> Method:
-    pruner = config["pruner"]
-    return Method(
-        score=build(pruner["score"]),
-        schedule=build(pruner["schedule"]),
-        sparsity=config["sparsity"],
-        distribution=pruner["distribution"],
-        pattern=pruner["pattern"],
-        rescore=pruner["rescore"],
-        observe_at=pruner["observe_at"],
-        cut=pruner["cut"],
-    )
-
-
-def _generator(config: Config) -> torch.Generator:
-    return torch.Generator().manual_seed(config["seed"] + SCORING_SEED)
-
-
-def _prune_before(
-    config: Config, module: TaskModule, params: Params, data: TaskData
-) -> tuple[MaskSet, Cost]:
-    began = time.perf_counter()
-    method = _method(config)
-    count = calibration_batches(config)
-    plan = method.schedule.plan(count, count)
-    pruning = Pruning(method, plan, params, _generator(config))
-    calibration = config["pruner"]["calibration"]
-    batches: Iterator[Any] = iter(repeat(None, count))
-    if calibration is not None:
-        seed = config["seed"] + SCORING_SEED
-        batches = data.calibration_batches(count, calibration["batch_size"], seed)
-    state = random_state()
-    masks = prune_before(pruning, module.model, params, module.loss, batches)
-    restore_random_state(state)
-    examples = calibration["examples"] if calibration is not None else 0
-    passes = max((PASSES.get(need, 0) for need in method.score.needs), default=0)
-    return masks, Cost(examples * passes, time.perf_counter() - began)
-
-
-def _pruning_during(config: Config, recipe: Recipe, params: Params, data: TaskData) -> Pruning:
-    method = _method(config)
-    total, epoch = optimizer_steps(recipe, data.size("train"))
-    try:
-        plan = method.schedule.plan(total, epoch)
-    except ValueError as error:
-        raise ConfigError(f"pruner={config['pruner']['name']}: {error} (of training)") from error
-    return Pruning(method, plan, params, _generator(config))
 
 
 def _record(config: Config, identity: Identity, model: nn.Module, masks: MaskSet) -> Record:
@@ -269,18 +235,19 @@ def _metrics(
 
 
 def _cost(
-    config: Config,
-    scoring: Cost,
-    trained: Trained,
-    evaluation: float,
-    began: float,
-    start_record: Record | None,
+    scoring: Cost, trained: Trained, evaluation: float, began: float, needed: Needed
 ) -> dict[str, Any]:
+    """Example equivalents and seconds; the rounds below and the start are counted once each."""
+    start = needed.start["cost"]["example_equivalents"]["total"] if needed.start else 0
+    rounds = 0
+    if needed.below is not None:
+        below = needed.below["cost"]["example_equivalents"]
+        rounds = below["total"] - below["start"]
     examples = {
         "scoring": scoring.examples,
         "training": 3 * trained.examples,
-        "rounds": 0,
-        "start": start_record["cost"]["example_equivalents"]["total"] if start_record else 0,
+        "rounds": rounds,
+        "start": start,
     }
     return {
         "example_equivalents": {**examples, "total": sum(examples.values())},

@@ -14,15 +14,19 @@ class SeededBatches(Sampler[list[int]]):
 
     Args:
         size: number of examples.
-        batch_size: examples a batch; the last one of an epoch may be smaller.
+        batch_size: examples a batch, over all processes; the last one of an epoch may be smaller.
         seed: decides the order of every epoch.
+        rank, world: this process and how many there are: each takes its share of every batch.
 
     `offset` batches are left out of the next pass, and of that one alone: a run that was
     interrupted in the middle of an epoch goes on where it stopped.
     """
 
-    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, size: int, batch_size: int, seed: int, rank: int = 0, world: int = 1
+    ) -> None:
         self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.rank, self.world = rank, world
         self.epoch = 0
         self.offset = 0
 
@@ -37,7 +41,22 @@ class SeededBatches(Sampler[list[int]]):
         order = torch.randperm(self.size, generator=generator).tolist()
         first, self.offset = self.offset, 0
         for start in range(first * self.batch_size, self.size, self.batch_size):
-            yield order[start : start + self.batch_size]
+            batch = order[start : start + self.batch_size]
+            # a process without a share computes on an example all the same: weight says 0
+            yield batch[self.rank :: self.world] or batch[:1]
+
+    def weight(self, index: int, accumulate: int = 1) -> float:
+        """What the mean loss of this process's share of batch `index` counts, so that the gradient
+        of an optimizer step is the mean over all of the step's examples.
+
+        1 but where the shares of processes, or the batches of a step, differ in size; it allows
+        for the division by `accumulate` and by the number of processes that training makes.
+        """
+        first = index - index % accumulate
+        step = min(self.size, (first + accumulate) * self.batch_size) - first * self.batch_size
+        batch = min(self.size, (index + 1) * self.batch_size) - index * self.batch_size
+        share = len(range(self.rank, batch, self.world))
+        return share * self.world * accumulate / step
 
 
 class InOrder(Sampler[list[int]]):
@@ -65,6 +84,31 @@ class ArrayDataset(Dataset[dict[str, Any]]):
 
     def __getitem__(self, indices: Sequence[int]) -> dict[str, Any]:
         return {name: column[indices] for name, column in self.columns.items()}
+
+
+class TrainLoader(DataLoader[Any]):
+    """A loader whose state is the place of the batch in hand, the one to be trained on next.
+
+    Lightning saves it with a checkpoint and gives it back, after which the next pass begins there.
+    """
+
+    def __init__(self, dataset: Dataset[Any], batches: SeededBatches, workers: int = 0) -> None:
+        super().__init__(dataset, sampler=batches, batch_size=None, num_workers=workers)
+        self.batches = batches
+        self.taken = 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        self.taken = self.batches.offset
+        for batch in super().__iter__():
+            self.taken += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.batches.epoch, "batch": max(0, self.taken - 1)}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.batches.set_epoch(state["epoch"])
+        self.batches.offset = state["batch"]
 
 
 def loader(dataset: Dataset[Any], batches: Sampler[list[int]], workers: int = 0) -> DataLoader[Any]:

@@ -10,7 +10,8 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from seven_bench.data.loading import InOrder, SeededBatches, loader
+from seven_bench.data.loading import InOrder, SeededBatches, TrainLoader, loader
+from seven_bench.ranks import rank, world
 
 Splits = dict[str, Dataset[Any]]
 
@@ -42,7 +43,6 @@ class TaskData(pl.LightningDataModule):
         super().__init__()
         self.seed, self.batch_size, self.eval_batch_size = seed, batch_size, eval_batch_size
         self.files, self.hub, self.workers, self.options = files, hub, workers, options
-        self.resume_offset = 0
 
     def load(self) -> Splits:
         """The splits `train`, `validation` and `test`; `dataset[indices]` is a whole batch."""
@@ -56,9 +56,15 @@ class TaskData(pl.LightningDataModule):
         return len(self.splits[split])  # type: ignore[arg-type]
 
     def train_dataloader(self) -> DataLoader[Any]:
-        batches = SeededBatches(self.size("train"), self.batch_size, self.seed)
-        batches.offset, self.resume_offset = self.resume_offset, 0
-        return loader(self.splits["train"], batches, self.workers)
+        return TrainLoader(self.splits["train"], self.train_batches(), self.workers)
+
+    def train_batches(self) -> SeededBatches:
+        """The order of training batches; it depends on the seed and the epoch alone."""
+        return SeededBatches(self.size("train"), self.batch_size, self.seed, rank(), world())
+
+    def weight(self, batch_index: int, accumulate: int) -> float:
+        """What a training batch's mean loss counts in its optimizer step; see `SeededBatches`."""
+        return self.train_batches().weight(batch_index, accumulate)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return self._in_order("validation")
@@ -73,15 +79,21 @@ class TaskData(pl.LightningDataModule):
         """`count` full batches of training examples in an order of their own, passing over the
         data again where it runs out.
         """
-        batches = SeededBatches(self.size("train"), min(batch_size, self.size("train")), seed)
+        size = self.size("train")
+        batches = SeededBatches(size, min(batch_size, size), seed, rank(), world())
         while count:
-            for indices in batches:
-                if len(indices) == batches.batch_size:
+            for index, indices in enumerate(batches):
+                if (index + 1) * batches.batch_size <= size:
                     yield self.splits["train"][indices]
                     count -= 1
                 if not count:
                     return
             batches.set_epoch(batches.epoch + 1)
+
+    def calibration_weight(self, batch_size: int) -> float:
+        """What this process's share of a calibration batch counts in the mean over processes."""
+        size = self.size("train")
+        return SeededBatches(size, min(batch_size, size), 0, rank(), world()).weight(0)
 
     def majority(self) -> float | None:
         """The main metric of always answering the training set's most frequent class, on test."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from seven_bench.pruning.prunable import denominators as denominators
     from seven_bench.pruning.prunable import layer_counts as layer_counts
     from seven_bench.pruning.prunable import prunable_parameters as prunable_parameters
+    from seven_bench.pruning.schedules import Constant as Constant
     from seven_bench.pruning.schedules import Cubic as Cubic
     from seven_bench.pruning.schedules import CubicReleased as CubicReleased
     from seven_bench.pruning.schedules import Exponential as Exponential
@@ -37,7 +38,7 @@ _HOMES = {
     "patterns": ("PATTERNS",),
     "prunable": ("Params", "denominators", "layer_counts", "prunable_parameters"),
     "schedules": (
-        "Cubic", "CubicReleased", "Exponential", "Linear", "OneShot", "Plan", "Schedule"
+        "Constant", "Cubic", "CubicReleased", "Exponential", "Linear", "OneShot", "Plan", "Schedule"
     ),
     "scores": ("Observation", "Score", "zeros"),
     "seven": ("SevenScore",),

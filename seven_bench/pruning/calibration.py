@@ -54,6 +54,7 @@ def prune_before(
     params: Params,
     loss: Callable[[Any], Tensor],
     batches: Iterable[Any],
+    reduce: Callable[[Params], Params] = lambda gathered: gathered,
 ) -> MaskSet:
     """Scores on `batches`, one step each, and tightens the masks as the plan says.
 
@@ -63,6 +64,7 @@ def prune_before(
         params: its prunable weights.
         loss: the mean loss of a batch under `model`.
         batches: as many as the plan has steps.
+        reduce: takes the mean of a batch's gradients over the processes that share the batch.
 
     Returns: the masks, of exactly the count asked for.
 
@@ -72,7 +74,7 @@ def prune_before(
     with scoring(model, params):
         for batch in batches:
             if not gradient_free and pruning.plan.observes(pruning.step + 1):
-                pruning.observe(params, gradients(loss(batch), params))
+                pruning.observe(params, reduce(gradients(loss(batch), params)))
             if pruning.advance(params):
                 pruning.masks.apply_(params)
     pruning.check_finished()

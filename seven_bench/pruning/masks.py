@@ -179,9 +179,14 @@ def prune(
 
     Args:
         cut: "exact", or "threshold": everything at or above the k-th largest score lives, with k
-            truncated. That is what published codes do; ties may leave more than k weights.
+            truncated (that is what published codes do; ties may leave more than k weights), or
+            "above_zero": every score above 0 lives, whatever the sparsity, unless that is 0.
     """
     total = sum(mask.numel() for mask in masks.values())
+    if cut == "above_zero":
+        return MaskSet(
+            (n, (score > 0) & masks[n] if sparsity else masks[n]) for n, score in scores.items()
+        )
     if cut == "threshold":
         k = int((1 - sparsity) * total)
         threshold = kth_largest(scores, masks, k) if k else float("inf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,13 @@ from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.schedules import Plan, Schedule
 from seven_bench.pruning.scores import Observation, Score
 
+MASKING = {
+    "hard": "removed weights are zero after every step and never come back",
+    "rewire": "removed weights are zero after every step; an update may bring some back, from zero",
+    "regrow": "removed weights are set to zero at an update and grow on from there until the next",
+    "straight_through": "the weights underneath stay; the model computes with weight x mask",
+}
+
 
 @dataclass(frozen=True)
 class Method:
@@ -20,7 +28,7 @@ class Method:
 
     `rescore` starts the score anew after every update; `observe_at` says whether a method that
     prunes during training sees weights "before_step" or "after_step" of the optimizer; `cut` is
-    that of `prune`.
+    that of `prune`; `masking`, of `MASKING`, is how a mask acts during training.
     """
 
     score: Score
@@ -31,31 +39,52 @@ class Method:
     rescore: bool = False
     observe_at: str = "before_step"
     cut: str = "exact"
+    masking: str = "hard"
 
 
 class Pruning:
-    """Observes, and updates its masks when the plan says so. Masks only ever lose weights.
+    """Observes, and updates its masks when the plan says so. Under `hard` masking masks only ever
+    lose weights; under the others every weight competes at each update.
 
     Args:
         method: what to do.
         plan: the method's schedule over the steps there are.
         params: the prunable weights, by name; they are read, never written.
         generator: the score's only source of randomness.
+        masks: what an earlier round has removed already (nothing if null).
+        on_update: called with the masks after every update, to compare them between processes.
     """
 
     def __init__(
-        self, method: Method, plan: Plan, params: Params, generator: torch.Generator
+        self,
+        method: Method,
+        plan: Plan,
+        params: Params,
+        generator: torch.Generator,
+        masks: MaskSet | None = None,
+        on_update: Callable[[MaskSet], None] | None = None,
     ) -> None:
         self.method, self.plan, self.generator = method, plan, generator
-        self.masks = MaskSet.ones(params)
+        self.masks = MaskSet.ones(params) if masks is None else masks
+        self.on_update = on_update
         self.step = 0
         self.method.score.reset(params, generator)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the final sparsity is reached; `settled` once the masks move no more."""
+        return self.step >= self.plan.reached
+
+    @property
+    def settled(self) -> bool:
+        return self.step >= self.plan.end
 
     def observe(self, params: Params, grads: Params) -> None:
         """Shows the score one step, unless the plan lets this one pass."""
         if self.plan.observes(self.step + 1):
-            seen = Observation(params, grads, self.masks, self.step - self.plan.observe_from)
-            self.method.score.observe(seen)
+            step = self.step - self.plan.observe_from
+            done = min(1.0, (self.step + 1) / self.plan.reached)
+            self.method.score.observe(Observation(params, grads, self.masks, step, progress=done))
 
     def advance(self, params: Params) -> bool:
         """Counts a step as done. Returns whether the masks changed: `masks` is then a new set."""
@@ -66,11 +95,14 @@ class Pruning:
         method = self.method
         sparsity = method.schedule.sparsity(index, self.plan.count, method.sparsity)
         scores = method.score.scores(params, self.masks)
+        competing = self.masks if method.masking == "hard" else MaskSet.ones(params)
         self.masks = prune(
-            scores, self.masks, sparsity, method.distribution, method.pattern, method.cut
+            scores, competing, sparsity, method.distribution, method.pattern, method.cut
         )
-        if method.rescore and index + 1 < self.plan.count:
+        if method.rescore and self.step < self.plan.reached:
             method.score.reset(params, self.generator)
+        if self.on_update is not None:
+            self.on_update(self.masks)
         return True
 
     def check_finished(self) -> None:
@@ -78,15 +110,21 @@ class Pruning:
         nothing was removed where something was to be.
         """
         wanted = kept_count(self.masks.total, self.method.sparsity)
-        if self.step < self.plan.end:
-            raise ValueError(f"pruning ended at step {self.step} of {self.plan.end}")
+        if not self.reached:
+            raise ValueError(f"pruning ended at step {self.step} of {self.plan.reached}")
         if self.method.cut == "exact" and self.masks.kept != wanted:
             raise ValueError(f"{self.masks.kept} weights are kept, {wanted} were to be")
         if wanted < self.masks.total == self.masks.kept:
             raise ValueError(f"no weight was removed, {self.masks.total - wanted} were to be")
 
+    def to(self, device: torch.device) -> None:
+        """Moves masks and the score's state to where the parameters are."""
+        self.masks = MaskSet({name: mask.to(device) for name, mask in self.masks.items()})
+        state = self.method.score.state_dict()
+        self.method.score.load_state_dict({key: value.to(device) for key, value in state.items()})
+
     def state_dict(self) -> dict[str, Tensor]:
-        """Tensors alone: score, packed masks, step and generator."""
+        """Tensors alone: score, masks, step and generator."""
         state = {f"score/{key}": value for key, value in self.method.score.state_dict().items()}
         state.update({f"mask/{name}": mask for name, mask in self.masks.items()})
         state["step"] = torch.tensor(self.step)
@@ -96,9 +134,11 @@ class Pruning:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restores `state_dict`. Raises KeyError or ValueError when it is another model's."""
         masks = {k.removeprefix("mask/"): t for k, t in state.items() if k.startswith("mask/")}
-        loaded = MaskSet({name: t.to(self.masks[name].device) for name, t in masks.items()})
+        loaded = MaskSet(masks)
         loaded.check(self.masks)
+        device = next(iter(self.masks.values())).device
         self.masks, self.step = loaded, int(state["step"])
         self.generator.set_state(state["generator"].cpu())
         score = {k.removeprefix("score/"): t for k, t in state.items() if k.startswith("score/")}
         self.method.score.load_state_dict(score)
+        self.to(device)

@@ -32,24 +32,33 @@ class Plan:
     """A schedule laid over a known number of steps; steps are counted from 1, after they are done.
 
     Scores are observed in steps `observe_from + 1` and later, until the last update; masks are
-    updated after steps `start + every`, `start + 2 every`, ..., `count` times.
+    updated after steps `start + every`, `start + 2 every`, ..., `count` times, and after each of
+    the `hold` steps that follow, at the final sparsity.
     """
 
     observe_from: int
     start: int
     every: int
     count: int
+    hold: int = 0
+
+    @property
+    def reached(self) -> int:
+        """The step after which the final sparsity is reached."""
+        return self.start + self.every * self.count
 
     @property
     def end(self) -> int:
         """The step after which the last update is made."""
-        return self.start + self.every * self.count
+        return self.reached + self.hold
 
     def observes(self, step: int) -> bool:
         return self.observe_from < step <= self.end
 
     def update_at(self, step: int) -> int | None:
         """The index (from 0) of the update that follows this step, or None."""
+        if self.reached < step <= self.end:
+            return self.count - 1
         index, rest = divmod(step - self.start, self.every)
         return index - 1 if rest == 0 and 1 <= index <= self.count else None
 
@@ -93,12 +102,15 @@ class _Gradual:
     """`steps` steps of pruning after `start`, with an update every `every` steps.
 
     `warmup` is how long scores are observed before the first pruning step: all of `start` if null.
+    `hold` goes on updating at the final sparsity, after every step, until the last one: where
+    weights may come back, the final phase still moves the masks.
     """
 
     start: Time = 0.0
     steps: Time = 1.0
     every: int = 1
     warmup: Time | None = None
+    hold: bool = False
 
     def plan(self, total: int, epoch: int) -> Plan:
         start, steps = steps_of(self.start, total, epoch), steps_of(self.steps, total, epoch)
@@ -116,7 +128,19 @@ class _Gradual:
         observe_from = 0
         if self.warmup is not None:
             observe_from = max(0, start - steps_of(self.warmup, total, epoch))
-        return Plan(observe_from, start, self.every, steps // self.every)
+        count = steps // self.every
+        hold = total - start - count * self.every if self.hold else 0
+        return Plan(observe_from, start, self.every, count, hold)
+
+
+@dataclass(frozen=True)
+class Constant(_Gradual):
+    """The final sparsity from the first update on: later ones exchange weights."""
+
+    name: ClassVar[str] = "constant"
+
+    def sparsity(self, index: int, count: int, final: float) -> float:
+        return final
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ class Observation:
     weights; all are keyed by parameter name and of the parameters' shapes. `step` counts from 0.
     The rest is supplied to scores that need it: `hessian_gradient` is H g, `example_squares` the
     mean over examples of the squared gradient of each, `activations` the squared norm over tokens
-    of each input of a linear layer, shape [d_in].
+    of each input of a linear layer, shape [d_in]. `progress` is the fraction of the pruning steps
+    that is done, in [0, 1].
     """
 
     params: Params
@@ -39,13 +40,14 @@ class Observation:
     example_squares: Params | None = None
     activations: Params | None = None
     learning_rate: float | None = None
+    progress: float = 0.0
 
 
 class Score(Protocol):
     """One method's score. Derive from it for the bookkeeping; `scores` is all that must be written.
 
     `needs` (of `NEEDS`) is checked against timing and model. `state` names the attributes that a
-    checkpoint keeps: each a dict of tensors per parameter, or a whole number.
+    checkpoint keeps: each a dict of tensors per parameter, or a number.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
@@ -69,7 +71,9 @@ class Score(Protocol):
             if isinstance(value, dict):
                 flat.update({f"{name}/{key}": tensor for key, tensor in value.items()})
             else:
-                flat[name] = torch.tensor(value)
+                flat[name] = torch.tensor(
+                    value, dtype=torch.float64 if value != int(value) else None
+                )
         return flat
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -82,7 +86,7 @@ class Score(Protocol):
                 }
                 setattr(self, name, {key: tensor.clone() for key, tensor in found.items()})
             else:
-                setattr(self, name, int(state[name]))
+                setattr(self, name, state[name].item())
 
 
 def zeros(params: Params) -> Params:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytorch_lightning as pl
 
 from seven_bench.pruning import MaskSet, layer_counts
@@ -31,10 +33,17 @@ class PruningCurves(pl.Callback):
             counts = layer_counts(pl_module.model, masks)  # type: ignore[arg-type]
             row |= {f"density/{name}": c["kept"] / c["total"] for name, c in counts.items()}
         pl_module.log_dict(row)
-        self.before = MaskSet({name: mask.clone() for name, mask in masks.items()})
+        self.before = masks  # never written to: an update makes new ones
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.before or {})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.before = MaskSet(state_dict) if state_dict else None
 
     def _churn(self, masks: MaskSet) -> float:
         if self.before is None:
             return 0.0
-        changed = (mask ^ self.before[name] for name, mask in masks.items())
+        before = self.before
+        changed = (mask ^ before[name].to(mask.device) for name, mask in masks.items())
         return sum(int(mask.count_nonzero()) for mask in changed) / masks.total

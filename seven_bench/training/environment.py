@@ -55,19 +55,28 @@ def reset_process(seed: int, threads: int, deterministic: bool) -> None:
     pl.seed_everything(seed, workers=True, verbose=False)
 
 
-def random_state() -> tuple[Any, ...]:
-    """The state of the three global generators (and the GPUs'), for `restore_random_state`."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda
+def random_state() -> dict[str, Any]:
+    """The state of the three global generators (and the GPUs'), for `restore_random_state`.
+
+    Tensors and plain values alone, so that a checkpoint of it loads with `weights_only`.
+    """
+    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
 
 
-def restore_random_state(state: tuple[Any, ...]) -> None:
+def restore_random_state(state: dict[str, Any]) -> None:
     """Gives the generators the state that `random_state` returned."""
-    random.setstate(state[0])
-    np.random.set_state(state[1])
-    torch.set_rng_state(state[2])
-    if state[3]:
-        torch.cuda.set_rng_state_all(state[3])
+    kind, keys, *rest = state["numpy"]
+    random.setstate(state["python"])
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
 
 
 def environment(threads: int, deterministic: bool) -> dict[str, Any]:

@@ -17,7 +17,10 @@ from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
+from seven_bench import ranks
 from seven_bench.data.task_data import TaskData
+from seven_bench.pruning import MaskSet
+from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.curves import PruningCurves
 from seven_bench.training.finetune import Recipe
 from seven_bench.training.module import TaskModule
@@ -35,42 +38,55 @@ class Machine:
     deterministic: bool = True
     progress: bool = False
 
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        if self.accelerator == "cpu" or not torch.cuda.is_available():
+            return torch.device("cpu")
+        return torch.device("cuda", ranks.rank() % torch.cuda.device_count())
+
 
 @dataclass(frozen=True)
 class Trained:
-    """The plain model's state after the last and after the best epoch; epochs count from 1."""
+    """The plain model's state, and its masks, after the last and after the best epoch; epochs
+    count from 1.
+    """
 
     last: State
+    last_masks: MaskSet
     last_epoch: int
     best: State
+    best_masks: MaskSet
     best_epoch: int
     examples: int
     seconds: float
 
 
 class BestEpoch(pl.Callback):
-    """Keeps the weights of the best epoch by a validation metric, once the masks are final."""
+    """Keeps the weights of the best epoch by a validation metric, at the final sparsity."""
 
     def __init__(self, metric: str, higher_is_better: bool, pruning: PruningCallback) -> None:
         self.metric, self.pruning = f"validation/{metric}", pruning
         self.sign = 1.0 if higher_is_better else -1.0
         self.value, self.epoch = -math.inf, 0
         self.state: State = {}
+        self.masks = MaskSet()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self.pruning.finished or trainer.sanity_checking:
+        if not self.pruning.reached or trainer.sanity_checking:
             return
         value = self.sign * float(trainer.callback_metrics[self.metric])
         if value > self.value or not self.state:
             self.value, self.epoch = value, trainer.current_epoch + 1
             self.state = snapshot(pl_module)
+            self.masks = self.pruning.masks
 
     def state_dict(self) -> dict[str, Any]:
-        return {"value": self.value, "epoch": self.epoch, "state": self.state}
+        best = {"value": self.value, "epoch": self.epoch, "state": self.state}
+        return {**best, "masks": dict(self.masks)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.value, self.epoch = state_dict["value"], state_dict["epoch"]
-        self.state = state_dict["state"]
+        self.state, self.masks = state_dict["state"], MaskSet(state_dict["masks"])
 
 
 class SparsityBar(RichProgressBar):
@@ -112,6 +128,8 @@ def make_trainer(
         max_steps=recipe.max_steps or -1,
         accelerator=machine.accelerator,
         devices=machine.devices,
+        strategy="ddp" if machine.devices > 1 else "auto",
+        use_distributed_sampler=False,  # batches are shared out by their own sampler
         precision=recipe.precision,  # type: ignore[arg-type]
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.gradient_clip,
@@ -134,20 +152,29 @@ def fit(
     machine: Machine,
     metric: dict[str, Any],
     loggers: Sequence[Logger] = (),
+    checkpoint: Checkpoint | None = None,
+    more: Sequence[pl.Callback] = (),
 ) -> Trained:
     """Trains by the module's recipe; the callback keeps removed weights at zero throughout.
+
+    Args:
+        checkpoint: where to save what is needed to go on, and to go on from if it is there.
 
     Raises: ValueError when a method at work did not finish, or a loss is not finite.
     """
     best = BestEpoch(metric["name"], metric["higher_is_better"], pruning)
-    callbacks: list[pl.Callback] = [pruning, PruningCurves(pruning), best]
+    callbacks: list[pl.Callback] = [pruning, PruningCurves(pruning), best, *more]
+    resume = None
+    if checkpoint is not None:
+        callbacks.append(checkpoint)
+        resume = checkpoint.path if checkpoint.path.is_file() else None
     if machine.progress and sys.stderr.isatty():
         callbacks.append(SparsityBar(pruning))
     trainer = make_trainer(module.recipe, machine, callbacks, loggers)
     began = time.perf_counter()
     with warnings.catch_warnings():
         _filter_known_warnings()
-        trainer.fit(module, datamodule=data)
+        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     if pruning.pruning is not None:
@@ -161,11 +188,13 @@ def fit(
     per_step = module.recipe.batch_size * module.recipe.accumulate
     return Trained(
         last=snapshot(module),
+        last_masks=pruning.masks,
         last_epoch=trainer.current_epoch,
         best=best.state or snapshot(module),
+        best_masks=best.masks or pruning.masks,
         best_epoch=best.epoch or trainer.current_epoch,
         examples=whole * data.size("train") + rest * per_step,
-        seconds=time.perf_counter() - began,
+        seconds=time.perf_counter() - began + (checkpoint.seconds if checkpoint else 0.0),
     )
 
 

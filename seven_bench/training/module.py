@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 
 from seven_bench.training.finetune import Recipe, learning_rate_factor, make_optimizer
 
@@ -29,6 +29,12 @@ class TaskModule(pl.LightningModule):
         self.metrics = nn.ModuleDict(
             {stage: metrics.clone(prefix=f"{stage}/") for stage in ("validation", "test")}
         )
+        for metric in self.metrics.modules():
+            if isinstance(metric, Metric):
+                metric.sync_on_compute = False  # every process evaluates the whole set
+        self.not_trained: set[int] = set()  # ids of parameters that have a gradient to be scored
+        self.loss_sum: Tensor | float = 0.0  # of this epoch's batches
+        self.loss_count = 0
 
     def outputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """The mean loss of a batch, the predictions and the targets that the metrics take."""
@@ -40,8 +46,28 @@ class TaskModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.loss(batch)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=1)
+        weight = self.trainer.datamodule.weight(batch_idx, self.trainer.accumulate_grad_batches)  # type: ignore[attr-defined]
+        if weight != 1:
+            loss = loss * weight
+        self.loss_sum = self.loss_sum + loss.detach().double()
+        self.loss_count += 1
         return loss
+
+    def on_train_epoch_start(self) -> None:
+        self.loss_sum, self.loss_count = 0.0, 0
+
+    def on_train_epoch_end(self) -> None:
+        """The epoch's mean loss: kept here, for Lightning's own means do not survive a resume."""
+        mean = torch.as_tensor(self.loss_sum / self.loss_count, dtype=torch.float32)
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.log("train/loss", mean.to(self.device), sync_dist=True)
+        self.log("train/learning_rate", rate, sync_dist=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["train_loss"] = [float(self.loss_sum), self.loss_count]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.loss_sum, self.loss_count = checkpoint["train_loss"]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._evaluate(batch, "validation")
@@ -54,10 +80,22 @@ class TaskModule(pl.LightningModule):
         metrics = self.metrics[stage]
         metrics.update(predictions, targets)  # type: ignore[operator]
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(targets))  # type: ignore[arg-type]
-        self.log(f"{stage}/loss", loss, on_step=False, on_epoch=True, batch_size=len(targets))
+        self.log(
+            f"{stage}/loss",
+            loss,
+            on_step=False,
+            on_epoch=True,
+            batch_size=len(targets),
+            sync_dist=True,
+        )
 
     def configure_optimizers(self) -> Any:
+        left_out = [p for p in self.model.parameters() if id(p) in self.not_trained]
+        for parameter in left_out:
+            parameter.requires_grad_(False)
         optimizer = make_optimizer(self.model, self.recipe)
+        for parameter in left_out:
+            parameter.requires_grad_(True)
         total = int(self.trainer.estimated_stepping_batches)
         factor = learning_rate_factor(self.recipe, total)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

@@ -3,21 +3,23 @@
 The hooks, and why these (Lightning 2.6): `on_before_optimizer_step` is where gradients are
 complete, unscaled and not yet clipped; the optimizer's own post-step hook fires for real steps
 alone, neither for accumulated batches nor for steps that a gradient scaler skips.
+
+How a mask acts is one of `seven_bench.pruning.process.MASKING`. Between batches the model always
+holds what it computes with; what the optimizer moves underneath (`straight_through`), or what has
+grown back since the last update while the model is evaluated or saved (`regrow`), is in `dense`.
 """
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from seven_bench.pruning import MaskSet, Params
 from seven_bench.pruning.process import Pruning
-
-log = logging.getLogger(__name__)
 
 
 class PruningCallback(pl.Callback):
@@ -31,65 +33,177 @@ class PruningCallback(pl.Callback):
 
     def __init__(self, params: Params, masks: MaskSet, pruning: Pruning | None = None) -> None:
         self.params, self.pruning = params, pruning
-        self._masks = masks
+        self.masking = "hard" if pruning is None else pruning.method.masking
+        self.dense: Params = {}
         self.skipped_steps = 0
-        self.seconds = 0.0
+        self._masks = masks
+        self._lent: list[Tensor] = []  # frozen weights whose gradient is asked for while scoring
+        self._dense_inside = False
 
     @property
     def masks(self) -> MaskSet:
         return self._masks if self.pruning is None else self.pruning.masks
 
     @property
-    def finished(self) -> bool:
-        """Whether the masks are final."""
-        return self.pruning is None or self.pruning.step >= self.pruning.plan.end
+    def reached(self) -> bool:
+        """Whether the final sparsity is reached: from here on an epoch may be the best one."""
+        return self.pruning is None or self.pruning.reached
+
+    @property
+    def _growing(self) -> bool:
+        """Whether removed weights may move right now."""
+        return self.masking == "regrow" and self.pruning is not None and not self.pruning.settled
+
+    # -- before and after training ---------------------------------------------------------------
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Frozen weights that are to be scored: a gradient, but no place in the optimizer."""
+        if stage == "fit" and self._watches_gradients:
+            frozen = [p for p in self.params.values() if not p.requires_grad]
+            pl_module.not_trained = {id(p) for p in frozen}  # type: ignore[assignment]
+            for parameter in frozen:
+                parameter.requires_grad_(True)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._refuse_scaled_gradients(trainer)
-        self._hook = trainer.optimizers[0].register_step_post_hook(self._after_step)
-        self.masks.apply_(self.params)
+        optimizer = trainer.optimizers[0]
+        self._hook = optimizer.register_step_post_hook(self._after_step)
+        trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self._lent = [p for p in self.params.values() if id(p) not in trained and p.requires_grad]
+        device = next(iter(self.params.values())).device
+        if self.pruning is not None:
+            self.pruning.to(device)
+        self._masks = MaskSet({name: mask.to(device) for name, mask in self._masks.items()})
+        self.dense = {name: value.to(device) for name, value in self.dense.items()}
+        if self.masking == "straight_through" and not self.dense:
+            self.dense = _copy(self.params)
+        elif self.masking == "regrow" and self.dense:  # a checkpoint's
+            self._put_back()
+        if not self._growing:
+            self.masks.apply_(self.params)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._hook.remove()
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """However training ends, nothing of it is left in optimizer or model."""
+        if hasattr(self, "_hook"):
+            self._hook.remove()
+        self._return_lent()
+        self._show_masked()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        if hasattr(self, "_hook"):
-            self._hook.remove()
+        self.teardown(trainer, pl_module, "fit")
+
+    # -- one step --------------------------------------------------------------------------------
 
     @torch.no_grad()
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        grads = self._grads()
-        if self.pruning is not None and self.pruning.plan.observes(self.pruning.step + 1):
-            norm = torch.stack(torch._foreach_norm(list(grads.values()))).sum()
-            if bool(torch.isfinite(norm)):
-                if self.pruning.method.observe_at == "before_step":
-                    self.pruning.observe(self.params, grads)
-            elif trainer.precision_plugin.precision == "16-mixed":
-                self.skipped_steps += 1  # the scaler skips this step, and so do score and schedule
-            else:
-                raise ValueError(f"the gradient of step {trainer.global_step} is not finite")
-        self.masks.apply_(grads)
+        finite = self._check_finite(trainer, pl_module)
+        pruning = self.pruning
+        scored = finite and self._watches_gradients
+        if scored and pruning is not None and pruning.method.observe_at == "before_step":
+            pruning.observe(self.dense or self.params, self._grads())
+        for parameter in self._lent:
+            parameter.grad = None
+        if not self._growing:
+            for name, mask in self.masks.items():
+                if (gradient := self.params[name].grad) is not None:
+                    gradient.mul_(mask)
+        if self.masking == "straight_through":
+            _fill(self.params, self.dense)
+            self._dense_inside = True
 
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        pruning = self.pruning
+        if self._dense_inside:
+            _fill(self.dense, self.params)
+        pruning, changed = self.pruning, False
         if pruning is not None:
             if pruning.method.observe_at == "after_step":
-                pruning.observe(self.params, self._grads())
-            if pruning.advance(self.params):
+                pruning.observe(self.dense or self.params, self._grads())
+            changed = pruning.advance(self.dense or self.params)
+            if changed and self.masking in ("hard", "rewire"):
                 self._clear_moments(optimizer)
-        self.masks.apply_(self.params)
+            if pruning.settled:
+                self._return_lent()
+        if changed or not self._growing:
+            self.masks.apply_(self.params)
+        self._dense_inside = False
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        self._show_masked()  # after a step that the gradient scaler skipped
+
+    # -- evaluation and files --------------------------------------------------------------------
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._growing:
+            self.dense = _copy(self.params)
+            self.masks.apply_(self.params)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.masking == "regrow" and self.dense:
+            self._put_back()
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if not self._growing:
+            return
+        names = {id(p): name for name, p in pl_module.named_parameters()}
+        for name, parameter in self.params.items():
+            key = names[id(parameter)]
+            checkpoint["state_dict"][key] = checkpoint["state_dict"][key] * self.masks[name]
+
+    def state_dict(self) -> dict[str, Any]:
+        dense = _copy(self.params) if self._growing else self.dense
+        state: dict[str, Any] = {f"dense/{name}": value for name, value in dense.items()}
+        if self.pruning is None:
+            return {**state, **{f"mask/{name}": mask for name, mask in self._masks.items()}}
+        return {**state, **self.pruning.state_dict(), "skipped_steps": self.skipped_steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        state = dict(state_dict)
+        self.skipped_steps = state.pop("skipped_steps", 0)
+        dense = [key for key in state if key.startswith("dense/")]
+        self.dense = {key.removeprefix("dense/"): state.pop(key).clone() for key in dense}
+        if self.pruning is None:
+            loaded = MaskSet({key.removeprefix("mask/"): mask for key, mask in state.items()})
+            loaded.check(self._masks)
+            self._masks = loaded
+        else:
+            self.pruning.load_state_dict(state)
+
+    # -- parts -----------------------------------------------------------------------------------
+
+    @property
+    def _watches_gradients(self) -> bool:
+        return self.pruning is not None and not self.pruning.method.score.needs <= {"weights"}
 
     def _grads(self) -> Params:
         grads = {name: p.grad for name, p in self.params.items() if p.grad is not None}
-        if len(grads) < len(self.params):
+        if self._watches_gradients and len(grads) < len(self.params):
             missing = next(name for name in self.params if name not in grads)
             raise ValueError(f"{missing} has no gradient: it cannot be pruned during training")
         return grads
+
+    def _check_finite(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
+        """Whether this step will be taken. A gradient scaler skips one that is not finite, and so
+        do score and schedule; without a scaler it is an error.
+        """
+        grads = {n: p.grad for n, p in pl_module.named_parameters() if p.grad is not None}
+        norms = torch.stack(torch._foreach_norm(list(grads.values())))
+        if bool(torch.isfinite(norms.sum())):
+            return True
+        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+            self.skipped_steps += 1
+            return False
+        odd = next((n for n, g in grads.items() if not bool(torch.isfinite(g).all())), "all")
+        where = odd.removeprefix("model.")
+        raise ValueError(f"the gradient of {where} is not finite at step {trainer.global_step}")
 
     def _clear_moments(self, optimizer: Optimizer) -> None:
         """Zeroes what the optimizer remembers of removed weights."""
@@ -99,23 +213,35 @@ class PruningCallback(pl.Callback):
                 if torch.is_tensor(value) and value.shape == parameter.shape:
                     value.mul_(mask)
 
+    def _put_back(self) -> None:
+        _fill(self.params, self.dense)
+        self.dense = {}
+
+    def _show_masked(self) -> None:
+        if self._dense_inside:
+            self.masks.apply_(self.params)
+            self._dense_inside = False
+
+    def _return_lent(self) -> None:
+        for parameter in self._lent:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+        self._lent = []
+
     def _refuse_scaled_gradients(self, trainer: pl.Trainer) -> None:
         fused = getattr(trainer.optimizers[0], "_step_supports_amp_scaling", False)
-        if fused and trainer.precision_plugin.precision == "16-mixed":
+        if fused and getattr(trainer.precision_plugin, "scaler", None) is not None:
             raise ValueError(
                 "trainer.precision=16-mixed: fused optimizers see scaled gradients; use bf16-mixed"
             )
 
-    def state_dict(self) -> dict[str, Any]:
-        if self.pruning is None:
-            return {f"mask/{name}": mask for name, mask in self._masks.items()}
-        return dict(self.pruning.state_dict())
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if self.pruning is None:
-            masks = {k.removeprefix("mask/"): t for k, t in state_dict.items()}
-            loaded = MaskSet({n: t.to(self._masks[n].device) for n, t in masks.items()})
-            loaded.check(self._masks)
-            self._masks = loaded
-        else:
-            self.pruning.load_state_dict(state_dict)
+@torch.no_grad()
+def _copy(params: Params) -> Params:
+    return {name: value.detach().clone() for name, value in params.items()}
+
+
+@torch.no_grad()
+def _fill(target: Params, source: Params) -> None:
+    for name, value in target.items():
+        value.copy_(source[name])

@@ -1,0 +1,44 @@
+"""RigL. Evci et al. 2020, arXiv 1911.11134, adapted to start from trained weights."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import torch
+
+from seven_bench.pruning import Observation, Params, Score, zeros
+from seven_bench.pruning.threshold import select_top
+
+
+class RiglScore(Score):
+    """At each update, of a tensor's living weights the fraction f of least |w| makes room for the
+    removed ones of largest |g|, f = alpha / 2 (1 + cos(pi t / T)), algorithm 1.
+
+    Adapted: the first masks, which RigL draws at random for random weights, are those of largest
+    |w|, for weights that are trained. To be used with `rewire` masking, where what is grown starts
+    from zero, and a distribution that fixes each tensor's count.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
+    state = ("gradient", "progress")
+
+    def __init__(self, alpha: float = 0.3) -> None:
+        self.alpha = alpha
+
+    def reset(self, params: Params, generator: torch.Generator | None = None) -> None:
+        self.gradient, self.progress = zeros(params), 0.0
+
+    def observe(self, seen: Observation) -> None:
+        self.gradient = {name: grad.float().abs() for name, grad in seen.grads.items()}
+        self.progress = seen.progress
+
+    def scores(self, params: Params, masks: Params) -> Params:
+        dropped = self.alpha / 2 * (1 + math.cos(math.pi * self.progress))
+        found = {}
+        for name, weight in params.items():
+            size, living = weight.detach().float().abs(), int(masks[name].count_nonzero())
+            kept = select_top(name, size, masks[name], living - round(dropped * living))
+            grown = self.gradient[name] / self.gradient[name].max().clamp(min=1e-30)
+            found[name] = torch.where(kept, 2.0, grown) if living < size.numel() else size
+        return found
