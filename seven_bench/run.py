@@ -18,10 +18,10 @@ from torch import nn
 
 from seven_bench.build import build
 from seven_bench.config import calibration_batches
-from seven_bench.data.sources import local_files
+from seven_bench.data.make import make_data
 from seven_bench.data.task_data import TaskData
 from seven_bench.errors import ConfigError
-from seven_bench.identity import Config, Identity, dense_start, identify, threads
+from seven_bench.identity import Config, Identity, dense_start, identify, needs_dense, threads
 from seven_bench.measure.size import sizes
 from seven_bench.pruning import MaskSet, Params, prunable_parameters
 from seven_bench.pruning.calibration import prune_before
@@ -40,6 +40,8 @@ from seven_bench.training.fit import Machine, Trained, evaluate, fit, optimizer_
 from seven_bench.training.loggers import loggers, summarize_in_wandb
 from seven_bench.training.module import TaskModule
 from seven_bench.training.pruning_callback import PruningCallback
+from seven_bench.training.start import prepare, start_name, starting_model
+from seven_bench.training.zero_shot import ZeroShot
 
 log = logging.getLogger(__name__)
 Record = dict[str, Any]
@@ -69,9 +71,7 @@ def run(config: Config, wait: bool = False) -> Record:
     folder = RunFolder(identity.folder(config["output_root"]))
     if (finished := folder.record()) is not None:
         return finished
-    start_record = (
-        run(dense_start(config), wait=True) if config["start"]["kind"] == "dense" else None
-    )
+    start_record = run(dense_start(config), wait=True) if needs_dense(config) else None
     with folder.claim(wait):
         if (finished := folder.record()) is not None:  # done by another process meanwhile
             return finished
@@ -88,19 +88,23 @@ def _work(
     reset_process(config["seed"], threads(config), machine.deterministic)
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     recipe = _recipe(config)
-    data = _data(config, recipe)
+    data = make_data(config, recipe.batch_size)
     data.setup()
-    model = _model(config, start_record)
+    model = starting_model(config, start_record)
     module: TaskModule = build(config["task"]["module"], model=model, recipe=recipe)
+    zero_shot = ZeroShot(config, module, data, machine)
     params = _prunable(config, model)
 
     masks, pruning, scoring = MaskSet.ones(params), None, Cost()
     if config["pruner"]["timing"] == "before":
         masks, scoring = _prune_before(config, module, params, data)
+        zero_shot.measure("pruned")
     elif config["pruner"]["timing"] == "during":
         pruning = _pruning_during(config, recipe, params, data)
+    prepare(module, config, masks, params if pruning else {}, start_record)
     callback = PruningCallback(params, masks, pruning)
     trained = fit(module, data, callback, machine, config["task"]["metric"], sinks)
+    module.remove_adapters()
     masks = callback.masks
     for layer in masks.empty_layers():
         log.warning("nothing is left of %s", layer)
@@ -116,6 +120,7 @@ def _work(
 
     record = _record(config, identity, model, masks)
     record["metric"], record["metrics"] = _metrics(config, data, trained, best, last)
+    record["metrics"].update(zero_shot.found)
     record["cost"] = _cost(config, scoring, trained, evaluation, began, start_record)
     record["environment"] = environment(threads(config), machine.deterministic)
     masks.save(folder / "masks.safetensors")
@@ -135,29 +140,6 @@ def _machine(config: Config) -> Machine:
     return Machine(
         trainer["accelerator"], trainer["devices"], trainer["deterministic"], config["progress"]
     )
-
-
-def _data(config: Config, recipe: Recipe) -> TaskData:
-    task = config["task"]
-    files = local_files(task["source"], config["data_root"], task["name"])
-    return build(
-        task["data"],
-        seed=config["seed"],
-        batch_size=recipe.batch_size,
-        files=files,
-        hub=task["source"].get("hub"),
-    )
-
-
-def _model(config: Config, start_record: Record | None) -> nn.Module:
-    """The plain model at its start: random, or the dense run's final weights."""
-    model: nn.Module = build(config["model"]["build"])
-    if start_record is not None:
-        from safetensors.torch import load_file
-
-        root = Path(config["output_root"]) / "runs" / start_record["run_id"]
-        model.load_state_dict(load_file(root / "model.safetensors"), strict=True)
-    return model
 
 
 def _prunable(config: Config, model: nn.Module) -> Params:
@@ -228,7 +210,7 @@ def _record(config: Config, identity: Identity, model: nn.Module, masks: MaskSet
         "cell_id": identity.cell_id,
         "task": config["task"]["name"],
         "model": config["model"]["name"],
-        "start": config["start"]["kind"],
+        "start": start_name(config),
         "pruner": pruner["name"],
         "timing": pruner["timing"],
         "distribution": pruner.get("distribution", "none"),
@@ -254,13 +236,13 @@ def _metrics(
     metrics.update({f"{name}_best": value for name, value in best.items()})
     metrics.update({f"{name}_last": value for name, value in last.items()})
     metrics["best_epoch"], metrics["last_epoch"] = trained.best_epoch, trained.last_epoch
-    metrics["majority"] = data.majority()
-    metrics["test_examples"] = data.size("test")
+    metrics["majority"] = data.majority(metric["name"])
+    metrics["test_examples"] = data.scored_examples()
     main = {
         "name": metric["name"],
         "value": chosen[metric["name"]],
         "higher_is_better": metric["higher_is_better"],
-        "split": "test",
+        "split": metric.get("split", "test"),
         "epoch": config["select"],
     }
     return main, metrics
@@ -276,7 +258,8 @@ def _cost(
 ) -> dict[str, Any]:
     examples = {
         "scoring": scoring.examples,
-        "training": 3 * trained.examples,
+        # a teacher looks at every example too
+        "training": (4 if config["finetune"].get("distill") else 3) * trained.examples,
         "rounds": 0,
         "start": start_record["cost"]["example_equivalents"]["total"] if start_record else 0,
     }
@@ -295,6 +278,11 @@ def _cost(
 def _save_model(model: nn.Module, path: Path) -> None:
     """The effective weights under the plain model's names, atomically."""
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    taken: set[int] = set()
+    for name, value in state.items():  # safetensors writes no two names of one tensor
+        if value.data_ptr() in taken:
+            state[name] = value.clone()
+        taken.add(value.data_ptr())
     partial = path.with_name(path.name + ".partial")
     save_file(state, partial)
     os.replace(partial, path)

@@ -8,6 +8,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from seven_bench.errors import ConfigError
+
+MOST_HELD_OUT = 5_000  # validation examples
+
 
 class SeededBatches(Sampler[list[int]]):
     """Batches of indices, shuffled anew each epoch by (seed, epoch), the same on any machine.
@@ -40,6 +44,31 @@ class SeededBatches(Sampler[list[int]]):
             yield order[start : start + self.batch_size]
 
 
+class GroupedBatches(SeededBatches):
+    """`SeededBatches` of examples of like length, so that little of a batch is padding.
+
+    Each epoch is shuffled; within every `pool` batches of that order examples are sorted by length
+    and cut into batches, and the batches are shuffled. Which examples meet is random, and the same
+    for (seed, epoch) on any machine.
+    """
+
+    def __init__(self, lengths: torch.Tensor, batch_size: int, seed: int, pool: int = 64) -> None:
+        super().__init__(len(lengths), batch_size, seed)
+        self.lengths, self.pool = lengths, pool
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.size, generator=generator)
+        batches: list[list[int]] = []
+        for part in order.split(self.pool * self.batch_size):
+            by_length = part[torch.argsort(self.lengths[part], stable=True)]
+            batches += [batch.tolist() for batch in by_length.split(self.batch_size)]
+        shuffled = torch.randperm(len(batches), generator=generator).tolist()
+        first, self.offset = self.offset, 0
+        for index in shuffled[first:]:
+            yield batches[index]
+
+
 class InOrder(Sampler[list[int]]):
     """Batches of indices in the data's own order, for evaluation."""
 
@@ -52,6 +81,38 @@ class InOrder(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         for start in range(0, self.size, self.batch_size):
             yield list(range(start, min(start + self.batch_size, self.size)))
+
+
+class LongestFirst(InOrder):
+    """Batches for evaluation from the longest example to the shortest."""
+
+    def __init__(self, lengths: torch.Tensor, batch_size: int) -> None:
+        super().__init__(len(lengths), batch_size)
+        self.order = torch.argsort(lengths, descending=True, stable=True).tolist()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in super().__iter__():
+            yield [self.order[position] for position in batch]
+
+
+def hold_out(size: int, train_examples: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices of train and validation: a tenth, at most 5,000, is held out; the same for any seed.
+
+    Args:
+        size: examples there are.
+        train_examples: how many to train on (the first of the shuffled rest); null: all.
+
+    Raises: ConfigError when there are not that many.
+    """
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(0))
+    held_out = min(size // 10, MOST_HELD_OUT)
+    rest = order[held_out:]
+    if train_examples is not None and not 0 < train_examples <= len(rest):
+        raise ConfigError(
+            f"task.train_examples={train_examples}: allowed are 1 to {len(rest)} (a tenth of the "
+            "training set, at most 5,000, is held out for validation)"
+        )
+    return rest[:train_examples], order[:held_out]
 
 
 class ArrayDataset(Dataset[dict[str, Any]]):

@@ -62,7 +62,7 @@ class BestEpoch(pl.Callback):
         value = self.sign * float(trainer.callback_metrics[self.metric])
         if value > self.value or not self.state:
             self.value, self.epoch = value, trainer.current_epoch + 1
-            self.state = snapshot(pl_module)
+            self.state = snapshot(pl_module)  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, Any]:
         return {"value": self.value, "epoch": self.epoch, "state": self.state}
@@ -85,10 +85,10 @@ class SparsityBar(RichProgressBar):
         return {"sparsity": f"{self.pruning.masks.sparsity:.3f}", **metrics}
 
 
-def snapshot(module: pl.LightningModule) -> State:
+def snapshot(module: TaskModule) -> State:
     """A copy of the plain model's state, on the CPU."""
-    model: torch.nn.Module = module.model  # type: ignore[assignment]
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    state: State = module.plain_state()
+    return {name: value.detach().cpu().clone() for name, value in state.items()}
 
 
 def optimizer_steps(recipe: Recipe, train_size: int) -> tuple[int, int]:
