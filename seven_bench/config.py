@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from seven_bench.data.sources import local_files
+from seven_bench.data.weights import TOKENIZER, begins_pretrained, locate, tokenizer_source
 from seven_bench.errors import ConfigError
-from seven_bench.identity import Config
+from seven_bench.identity import Config, conf_dir
 from seven_bench.pruning.schedules import steps_of
 
 TIMINGS = ("none", "before", "during", "rounds", "after")
@@ -63,6 +64,7 @@ def checked(composed: Any) -> Config:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    _check_kinds(composed)
     try:
         plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -76,7 +78,9 @@ def checked(composed: Any) -> Config:
     if "train" in config["start"]:
         _check_values(config, config["start"]["train"], "start.train")
     _check_pruner(config)
+    _check_finetune(config)
     _check_packages(config)
+    _check_start(config)
     local_files(config["task"]["source"], config["data_root"], config["task"]["name"])
     _check_writable(config["output_root"])
     return config
@@ -159,6 +163,62 @@ def _check_rounds(pruner: Config) -> None:
             steps_of(rounds["rewind"], 1, 1)
         except ValueError as error:
             raise ConfigError(f"pruner.rounds.rewind: {error}, 'start' or null") from error
+
+
+def _check_kinds(composed: Any) -> None:
+    """A model of texts takes no images: said before interpolation fails on what is not there."""
+    from omegaconf import OmegaConf
+
+    kinds = {group: OmegaConf.select(composed, f"{group}.kind") for group in ("task", "model")}
+    if kinds["task"] != kinds["model"]:
+        names = {group: OmegaConf.select(composed, f"{group}.name") for group in kinds}
+        raise ConfigError(
+            f"model={names['model']} is for {kinds['model']} tasks, task={names['task']} needs one "
+            f"for {kinds['task']}: {', '.join(_models_of(kinds['task']))}"
+        )
+
+
+def _models_of(kind: str) -> list[str]:
+    """Models of a kind, by a look at their files."""
+    files = sorted((conf_dir() / "model").glob("*.yaml"))
+    return [file.stem for file in files if f"\nkind: {kind}\n" in file.read_text()]
+
+
+def _check_finetune(config: Config) -> None:
+    finetune, timing = config["finetune"], config["pruner"]["timing"]
+    if finetune["name"] == "lora":
+        if timing not in ("none", "before"):
+            raise ConfigError(
+                f"finetune=lora: pruner={config['pruner']['name']} prunes {timing} training, when "
+                "LoRA's layers stand in the way; allowed are methods that prune before it"
+            )
+        if find_spec("peft") is None:
+            raise ConfigError("finetune=lora needs a package: pip install peft")
+    for key, low, high in (
+        ("rank", 1, math.inf), ("alpha", 0, math.inf), ("decay", 0, 1), ("distill_weight", 0, 1),
+        ("temperature", 0, math.inf),
+    ):  # fmt: skip
+        value = finetune.get(key, 1)
+        if not _number(value) or not low <= value <= high or (value == 0 and high != 1):
+            raise ConfigError(f"finetune.{key}={value}: allowed is a number from {low} to {high:g}")
+
+
+def _check_start(config: Config) -> None:
+    """Pretrained weights and tokenizers are found, or fetched, before any work."""
+    model, start = config["model"], config["start"]
+    if begins_pretrained(start) or (
+        config["finetune"]["distill"] and start["from"] == "pretrained"
+    ):
+        if start["weights"] is None:
+            raise ConfigError(
+                f"model={model['name']} has no pretrained weights of its own: give "
+                "start.weights=FOLDER, or a name on the hub"
+            )
+        locate(start["weights"])
+    if "tokenizer" in model:
+        where = tokenizer_source(model, start)
+        if where != "data":
+            locate(where, TOKENIZER)
 
 
 def _check_packages(config: Config) -> None:

@@ -15,11 +15,12 @@ from rich.table import Table
 
 from seven_bench.build import build
 from seven_bench.config import calibration_batches
+from seven_bench.data.make import make_data
 from seven_bench.errors import ConfigError
 from seven_bench.identity import Config, identify
 from seven_bench.pruning import kept_count
 from seven_bench.results.run_folder import RunFolder
-from seven_bench.run import make_data, prunable, recipe_of
+from seven_bench.run import prunable, recipe_of
 from seven_bench.training.fit import optimizer_steps
 
 STATE_BYTES = {"adamw": 8, "sgd": 4}  # optimizer state a weight, float32
@@ -96,7 +97,7 @@ def _schedule(config: Config, sizes: dict[str, int]) -> str:
     else:
         task = config["task"]["name"]
         if task not in sizes:
-            data = make_data(config, recipe_of(config))
+            data = make_data(config, recipe_of(config).batch_size)
             data.setup()
             sizes[task] = data.size("train")
         total, epoch = optimizer_steps(recipe_of(config), sizes[task])

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from seven_bench.data.sources import fingerprint
+from seven_bench.data.weights import TOKENIZER, tokenizer_source
+from seven_bench.data.weights import fingerprint as fingerprint_of_weights
 
 Config = dict[str, Any]
 
@@ -22,7 +24,21 @@ VOLATILE = (
 
 # Keys that came later, with the value that runs before them had: at that value they do not enter
 # the hash, so that old runs keep their names. Append only.
-LEDGER: dict[str, Any] = {"pruner.masking": "hard", "pruner.rounds": None}
+LEDGER: dict[str, Any] = {
+    "pruner.masking": "hard",
+    "pruner.rounds": None,
+    "task.data.train_examples": None,
+    "task.image.patch": 4,
+    "finetune.distill": False,
+    "finetune.distill_weight": 0.5,
+    "finetune.temperature": 2.0,
+}
+# Keys that decide nothing by themselves: they say what goes together, or where a start comes from,
+# which enters by its content.
+DESCRIPTIVE = {
+    "task": ("source", "recipe", "kind", "train_examples", "max_length", "stride"),
+    "model": ("kind", "pretrained", "start", "tokenizer", "vocabulary", "image"),
+}
 
 
 @dataclass(frozen=True)
@@ -48,20 +64,24 @@ def identify(config: Config) -> Identity:
     )
     cell = "/".join(str(part).replace("/", "-") for part in parts)
     run_hash = _hash(decisive)
-    cell_hash = _hash({**decisive, "seed": None, "start": _without_seed(config)})
+    without_seed = {
+        "seed": None, "start": _start(config, "cell_id"), "finetune": _finetune(config, "cell_id")
+    }  # fmt: skip
+    cell_hash = _hash({**decisive, **without_seed})
     return Identity(f"{cell}/seed{seed}-{run_hash}", f"{cell}/{cell_hash}")
 
 
 def decisive_part(config: Config) -> Config:
     """The part of a config that decides the result, with data and start by content."""
     part = {key: copy.deepcopy(value) for key, value in config.items() if key not in VOLATILE}
-    part["task"].pop("source", None)
-    part["task"].pop("recipe", None)  # what it gives is in trainer and start
+    for group, keys in DESCRIPTIVE.items():
+        for key in keys:
+            part[group].pop(key, None)
+    part["task"]["data"].pop("workers", None)
     part["task"]["data_fingerprint"] = _data(config)
-    start = config["start"]
-    part["start"] = {"kind": start["kind"]}
-    if start["kind"] == "dense":
-        part["start"]["run"] = identify(dense_start(config)).run_id
+    if "tokenizer" in config["model"]:
+        part["model"]["tokenizer"] = _tokenizer(config)
+    part["start"], part["finetune"] = _start(config, "run_id"), _finetune(config, "run_id")
     if config["pruner"]["timing"] == "none":
         part["sparsity"] = 0.0
     part["trainer"]["threads"] = threads(config)
@@ -72,16 +92,27 @@ def decisive_part(config: Config) -> Config:
 
 
 def dense_start(config: Config) -> Config:
-    """The config of the dense run that `start=dense` begins from: an ordinary run of its own."""
+    """The config of the dense run that `start=dense` begins from, and that teaches where
+    `finetune.distill=true`: an ordinary run of its own, all of whose weights are trained.
+    """
     start = config["start"]
+    begin = {"kind": start["from"]}
+    if start["from"] == "pretrained":
+        begin["weights"] = start["weights"]
     return {
         **config,
         "pruner": dense_pruner(),
         "sparsity": 0.0,
         "prunable": [],
-        "start": {"kind": start["from"]},
+        "start": begin,
+        "finetune": {"name": "full"},
         "trainer": start["train"],
     }
+
+
+def needs_dense(config: Config) -> bool:
+    """Whether a run needs the dense run of `dense_start` first."""
+    return config["start"]["kind"] == "dense" or bool(config["finetune"].get("distill"))
 
 
 @cache
@@ -113,11 +144,30 @@ def _data(config: Config) -> str:
     return fingerprint(config["task"]["source"], config["data_root"], config["task"]["name"])
 
 
-def _without_seed(config: Config) -> Config:
+def _tokenizer(config: Config) -> str:
+    where = tokenizer_source(config["model"], config["start"])
+    return where if where == "data" else fingerprint_of_weights(where, TOKENIZER)
+
+
+def _start(config: Config, identifier: str) -> Config:
+    """What a start is; a dense one by its run, or seedless by its cell."""
     start = config["start"]
-    if start["kind"] != "dense":
-        return {"kind": start["kind"]}
-    return {"kind": "dense", "cell": identify(dense_start(config)).cell_id}
+    kind = {"kind": start["kind"]}
+    if start["kind"] == "pretrained":
+        return {**kind, "weights": fingerprint_of_weights(start["weights"])}
+    return {**kind, **_dense_run(config, identifier)} if start["kind"] == "dense" else kind
+
+
+def _finetune(config: Config, identifier: str) -> Config:
+    finetune = dict(config["finetune"])
+    if finetune.get("distill"):
+        finetune["teacher"] = _dense_run(config, identifier)
+    return finetune
+
+
+def _dense_run(config: Config, identifier: str) -> Config:
+    identity = identify(dense_start(config))
+    return {"run": identity.run_id} if identifier == "run_id" else {"cell": identity.cell_id}
 
 
 def _hash(part: Config) -> str:

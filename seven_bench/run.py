@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from seven_bench import ranks
 from seven_bench.build import build
-from seven_bench.data.sources import local_files
+from seven_bench.data.make import make_data
 from seven_bench.data.task_data import TaskData
-from seven_bench.identity import Config, Identity, dense_start, identify, threads
+from seven_bench.identity import Config, Identity, dense_start, identify, needs_dense, threads
 from seven_bench.measure.size import sizes
 from seven_bench.pruning import MaskSet, Params, prunable_parameters
 from seven_bench.results.record import SCHEMA_VERSION, read_record, write_json
@@ -30,6 +30,7 @@ from seven_bench.training.loggers import loggers, summarize_in_wandb
 from seven_bench.training.lottery_ticket import Below, level_below, load_below, rewinds_to_step
 from seven_bench.training.methods import Cost, train_pruned
 from seven_bench.training.module import TaskModule
+from seven_bench.training.start import start_name, starting_model
 from seven_bench.worker import share_out
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def _needed(config: Config) -> Needed:
     """Does those runs, unless they are done; waits for whoever works on them."""
     below = level_below(config)
     return Needed(
-        run(dense_start(config), wait=True) if config["start"]["kind"] == "dense" else None,
+        run(dense_start(config), wait=True) if needs_dense(config) else None,
         run(below, wait=True) if below is not None else None,
     )
 
@@ -99,15 +100,17 @@ def _work(
     machine = _machine(config)
     reset_process(config["seed"], threads(config), machine.deterministic)
     recipe = recipe_of(config)
-    data = make_data(config, recipe)
+    data = make_data(config, recipe.batch_size)
     data.setup()
-    model = _model(config, needed.start)
+    model = starting_model(config, needed.start)
     module: TaskModule = build(config["task"]["module"], model=model, recipe=recipe)
     params = prunable(config, model)
 
     checkpoint = Checkpoint(folder / CHECKPOINT, config["trainer"]["checkpoint_every"])
     below = _below(config, needed.below)
-    trained, scoring = train_pruned(config, module, params, data, machine, sinks, below, checkpoint)
+    trained, scoring = train_pruned(
+        config, module, params, data, machine, sinks, needed.start, below, checkpoint
+    )
     masks = trained.best_masks if config["select"] == "best" else trained.last_masks
     for layer in masks.empty_layers():
         log.warning("nothing is left of %s", layer)
@@ -121,7 +124,8 @@ def _work(
 
     record = _record(config, identity, model, masks)
     record["metric"], record["metrics"] = _metrics(config, data, trained, best, last)
-    record["cost"] = _cost(scoring, trained, evaluation, began, needed)
+    record["metrics"].update(trained.zero_shot)
+    record["cost"] = _cost(config, scoring, trained, evaluation, began, needed)
     record["environment"] = environment(threads(config), machine.deterministic)
     if ranks.rank() == 0:
         masks.save(folder / "masks.safetensors")
@@ -142,28 +146,6 @@ def _machine(config: Config) -> Machine:
     return Machine(
         trainer["accelerator"], trainer["devices"], trainer["deterministic"], config["progress"]
     )
-
-
-def make_data(config: Config, recipe: Recipe) -> TaskData:
-    """The data of the task; `setup` loads it."""
-    task = config["task"]
-    files = local_files(task["source"], config["data_root"], task["name"])
-    return build(
-        task["data"],
-        seed=config["seed"],
-        batch_size=recipe.batch_size,
-        files=files,
-        hub=task["source"].get("hub"),
-    )
-
-
-def _model(config: Config, start_record: Record | None) -> nn.Module:
-    """The plain model at its start: random, or the dense run's final weights."""
-    model: nn.Module = build(config["model"]["build"])
-    if start_record is not None:
-        root = Path(config["output_root"]) / "runs" / start_record["run_id"]
-        model.load_state_dict(load_file(root / "model.safetensors"), strict=True)
-    return model
 
 
 def _below(config: Config, record: Record | None) -> Below | None:
@@ -196,7 +178,7 @@ def _record(config: Config, identity: Identity, model: nn.Module, masks: MaskSet
         "cell_id": identity.cell_id,
         "task": config["task"]["name"],
         "model": config["model"]["name"],
-        "start": config["start"]["kind"],
+        "start": start_name(config),
         "pruner": pruner["name"],
         "timing": pruner["timing"],
         "distribution": pruner.get("distribution", "none"),
@@ -222,20 +204,25 @@ def _metrics(
     metrics.update({f"{name}_best": value for name, value in best.items()})
     metrics.update({f"{name}_last": value for name, value in last.items()})
     metrics["best_epoch"], metrics["last_epoch"] = trained.best_epoch, trained.last_epoch
-    metrics["majority"] = data.majority()
-    metrics["test_examples"] = data.size("test")
+    metrics["majority"] = data.majority(metric["name"])
+    metrics["test_examples"] = data.scored_examples()
     main = {
         "name": metric["name"],
         "value": chosen[metric["name"]],
         "higher_is_better": metric["higher_is_better"],
-        "split": "test",
+        "split": metric.get("split", "test"),
         "epoch": config["select"],
     }
     return main, metrics
 
 
 def _cost(
-    scoring: Cost, trained: Trained, evaluation: float, began: float, needed: Needed
+    config: Config,
+    scoring: Cost,
+    trained: Trained,
+    evaluation: float,
+    began: float,
+    needed: Needed,
 ) -> dict[str, Any]:
     """Example equivalents and seconds; the rounds below and the start are counted once each."""
     start = needed.start["cost"]["example_equivalents"]["total"] if needed.start else 0
@@ -245,7 +232,8 @@ def _cost(
         rounds = below["total"] - below["start"]
     examples = {
         "scoring": scoring.examples,
-        "training": 3 * trained.examples,
+        # a teacher looks at every example too
+        "training": (4 if config["finetune"]["distill"] else 3) * trained.examples,
         "rounds": rounds,
         "start": start,
     }
@@ -264,6 +252,11 @@ def _cost(
 def _save_model(model: nn.Module, path: Path) -> None:
     """The effective weights under the plain model's names, atomically."""
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    taken: set[int] = set()
+    for name, value in state.items():  # safetensors writes no two names of one tensor
+        if value.data_ptr() in taken:
+            state[name] = value.clone()
+        taken.add(value.data_ptr())
     partial = path.with_name(path.name + ".partial")
     save_file(state, partial)
     os.replace(partial, path)

@@ -1,65 +1,180 @@
-"""Image classification from Parquet files or the hub: CIFAR and its like."""
+"""Image classification: CIFAR and its like in memory, ImageNet decoded as it is read."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from seven_bench.data.loading import ArrayDataset
+from seven_bench.data.loading import hold_out
+from seven_bench.data.rows import load_rows
 from seven_bench.data.task_data import Splits, TaskData
 from seven_bench.errors import ConfigError
 
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of CIFAR-10's training pixels
+SYNSETS = "LOC_synset_mapping.txt"  # of ImageNet's folder: a line a class, folder and names
+
+
+class Normalize:
+    """Pixels 0 to 255, uint8 [b, 3, h, w], to what the model takes: float32 [b, 3, size, size]."""
+
+    def __init__(self, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.size = size
+        self.mean = torch.tensor(mean).view(3, 1, 1)
+        self.std = torch.tensor(std).view(3, 1, 1)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        images = pixels.float().div_(255)
+        if images.shape[-2:] != (self.size, self.size):
+            shape = (self.size, self.size)
+            images = F.interpolate(images, shape, mode="bicubic", antialias=True).clamp_(0, 1)
+        return images.sub_(self.mean).div_(self.std)
+
+
+class Pixels(Dataset[dict[str, Any]]):
+    """Images of one size held in memory as uint8 [n, 3, h, w]; normalised batch by batch."""
+
+    def __init__(self, pixels: Tensor, labels: Tensor, normalize: Normalize) -> None:
+        self.pixels, self.normalize = pixels, normalize
+        self.columns = {"labels": labels}
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, indices: Sequence[int]) -> dict[str, Any]:
+        chosen = torch.as_tensor(indices)
+        return {
+            "pixel_values": self.normalize(self.pixels[chosen]),
+            "labels": self.columns["labels"][chosen],
+        }
+
+
+class Lazy(Dataset[dict[str, Any]]):
+    """Images decoded when they are read: the shorter side to 8/7 of the size, then the centre.
+
+    Args:
+        images: indexable; gives a PIL image or the path of one.
+        labels: [images].
+        chosen: the indices this split is made of.
+        normalize: its size is that of the centre.
+    """
+
+    def __init__(
+        self, images: Sequence[Any], labels: Tensor, chosen: Tensor, normalize: Normalize
+    ) -> None:
+        self.images, self.chosen, self.normalize = images, chosen.tolist(), normalize
+        self.columns = {"labels": labels[chosen]}
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, indices: Sequence[int]) -> dict[str, Any]:
+        pixels = [self._pixels(self.images[self.chosen[index]]) for index in indices]
+        return {
+            "pixel_values": self.normalize(torch.stack(pixels)),
+            "labels": self.columns["labels"][torch.as_tensor(indices)],
+        }
+
+    def _pixels(self, image: Any) -> Tensor:
+        size = self.normalize.size
+        opened = Image.open(image) if isinstance(image, (str, Path)) else image
+        picture = opened.convert("RGB")
+        scale = size * 8 / 7 / min(picture.size)
+        width, height = (max(size, round(side * scale)) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+        left, top = (width - size) // 2, (height - size) // 2
+        picture = picture.crop((left, top, left + size, top + size))
+        return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 class ImageData(TaskData):
-    """Small images held in memory; a fixed tenth of train is validation.
+    """A tenth of train, at most 5,000 images, is validation; `scored` is the split scored once.
 
-    Options: `image_column`, `label_column`.
+    Options: `image_column`, `label_column`, `scored` (a split of the hub's), `lazy` (decode images
+    as they are read), `train_examples`, and `image`: the `size`, `mean` and `std` of the model.
     """
 
     def load(self) -> Splits:
-        rows = load_rows(self.files, self.hub, ("train", "test"))
-        images, labels = self._tensors(rows["train"])
-        generator = torch.Generator().manual_seed(0)
-        order = torch.randperm(len(labels), generator=generator)
-        held_out = order[: len(order) // 10]
-        train = order[len(order) // 10 :]
-        test_images, test_labels = self._tensors(rows["test"])
+        image = self.options["image"]
+        self.normalize = Normalize(image["size"], image["mean"], image["std"])
+        if self.options.get("lazy"):
+            return self._load_lazily()
+        rows = self._rows()
+        pixels, labels = self._tensors(rows["train"])
+        train, held_out = hold_out(len(labels), self.options.get("train_examples"))
+        scored, scored_labels = self._tensors(rows[self.scored])
         return {
-            "train": ArrayDataset(pixel_values=images[train], labels=labels[train]),
-            "validation": ArrayDataset(pixel_values=images[held_out], labels=labels[held_out]),
-            "test": ArrayDataset(pixel_values=test_images, labels=test_labels),
+            "train": Pixels(pixels[train], labels[train], self.normalize),
+            "validation": Pixels(pixels[held_out], labels[held_out], self.normalize),
+            "test": Pixels(scored, scored_labels, self.normalize),
         }
 
-    def _tensors(self, rows: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        pixels = np.stack(
-            [np.asarray(i.convert("RGB")) for i in rows[self.options["image_column"]]]
-        )
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
-        mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
-        labels = torch.tensor(rows[self.options["label_column"]], dtype=torch.int64)
-        return images.sub_(mean).div_(std).contiguous(), labels
+    @property
+    def scored(self) -> str:
+        return str(self.options.get("scored", "test"))
+
+    def _rows(self) -> Any:
+        rows = load_rows(self.files, self.hub, ("train", self.scored))
+        feature = rows["train"].features[self.options["label_column"]]
+        self.class_names = list(getattr(feature, "names", None) or [])
+        return rows
+
+    def _tensors(self, rows: Any) -> tuple[Tensor, Tensor]:
+        images = [np.asarray(i.convert("RGB")) for i in rows[self.options["image_column"]]]
+        if len({image.shape for image in images}) != 1:
+            raise ConfigError("images differ in size: this task's data needs `task.data.lazy=true`")
+        labels = torch.tensor(list(rows[self.options["label_column"]]), dtype=torch.int64)
+        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), labels
+
+    def _load_lazily(self) -> Splits:
+        if self.files and not any(self.files["train"].glob("*.parquet")):
+            parts = {split: _image_folder(path) for split, path in self.files.items()}
+            self.class_names = _synset_names(self.files["train"])
+        else:
+            rows = self._rows()
+            parts = {
+                split: (
+                    part[self.options["image_column"]],
+                    list(part[self.options["label_column"]]),
+                )
+                for split, part in rows.items()
+            }
+        images, train_labels = parts["train"]
+        labels = torch.tensor(train_labels)
+        train, held_out = hold_out(len(labels), self.options.get("train_examples"))
+        scored, scored_labels = parts[self.scored]
+        everything = torch.arange(len(scored))
+        return {
+            "train": Lazy(images, labels, train, self.normalize),
+            "validation": Lazy(images, labels, held_out, self.normalize),
+            "test": Lazy(scored, torch.tensor(scored_labels), everything, self.normalize),
+        }
 
 
-def load_rows(files: dict[str, Path], hub: str | None, splits: tuple[str, ...]) -> Any:
-    """Splits as `datasets` rows, from local Parquet files or, without any, from the hub.
+def _image_folder(root: Path) -> tuple[list[Path], list[int]]:
+    """Paths and labels of `root/<class>/<image>`; classes are numbered by the alphabet.
 
-    Raises: ConfigError when there are no local files and the hub cannot be reached.
+    Raises: ConfigError when there is none.
     """
-    import datasets
+    folders = sorted(folder for folder in root.iterdir() if folder.is_dir())
+    found = [(file, label) for label, d in enumerate(folders) for file in sorted(d.iterdir())]
+    if not found:
+        raise ConfigError(f"{root} holds neither Parquet files nor a folder of images a class")
+    return [file for file, _ in found], [label for _, label in found]
 
-    datasets.disable_progress_bars()
-    try:
-        if files:
-            paths = {split: str(files[split]) for split in splits}
-            return datasets.load_dataset("parquet", data_files=paths)
-        return datasets.load_dataset(hub)
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"no data for {hub}: the hub cannot be reached; give data_root=FOLDER with its Parquet "
-            f"files, or connect to the network ({type(error).__name__})"
-        ) from error
+
+def _synset_names(root: Path) -> list[str]:
+    """Class names from ImageNet's own list beside `root`, else the folders' names."""
+    folders = sorted(folder.name for folder in root.iterdir() if folder.is_dir())
+    listed = root.parent / SYNSETS
+    if not listed.is_file():
+        return folders
+    lines = (line.split(" ", 1) for line in listed.read_text().splitlines() if " " in line)
+    names = {folder: words for folder, words in lines}
+    return [names.get(folder, folder) for folder in folders]

@@ -8,6 +8,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from seven_bench.errors import ConfigError
+
+MOST_HELD_OUT = 5_000  # validation examples
+
 
 class SeededBatches(Sampler[list[int]]):
     """Batches of indices, shuffled anew each epoch by (seed, epoch), the same on any machine.
@@ -37,13 +41,18 @@ class SeededBatches(Sampler[list[int]]):
         return -(-self.size // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.size, generator=generator).tolist()
         first, self.offset = self.offset, 0
-        for start in range(first * self.batch_size, self.size, self.batch_size):
-            batch = order[start : start + self.batch_size]
+        for batch in self.batches()[first:]:
             # a process without a share computes on an example all the same: weight says 0
             yield batch[self.rank :: self.world] or batch[:1]
+
+    def batches(self) -> list[list[int]]:
+        """This epoch's batches, whole; the last may be smaller."""
+        order = torch.randperm(self.size, generator=self._generator()).tolist()
+        return [order[s : s + self.batch_size] for s in range(0, self.size, self.batch_size)]
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
 
     def weight(self, index: int, accumulate: int = 1) -> float:
         """What the mean loss of this process's share of batch `index` counts, so that the gradient
@@ -59,6 +68,38 @@ class SeededBatches(Sampler[list[int]]):
         return share * self.world * accumulate / step
 
 
+class GroupedBatches(SeededBatches):
+    """`SeededBatches` of examples of like length, so that little of a batch is padding.
+
+    Each epoch is shuffled; within every `pool` batches of that order examples are sorted by length
+    and cut into batches, and the batches are shuffled. Which examples meet is random, and the same
+    for (seed, epoch) on any machine.
+    """
+
+    def __init__(
+        self,
+        lengths: torch.Tensor,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        pool: int = 64,
+    ) -> None:
+        super().__init__(len(lengths), batch_size, seed, rank, world)
+        self.lengths, self.pool = lengths, pool
+
+    def batches(self) -> list[list[int]]:
+        generator = self._generator()
+        order = torch.randperm(self.size, generator=generator)
+        found: list[list[int]] = []
+        for part in order.split(self.pool * self.batch_size):
+            by_length = part[torch.argsort(self.lengths[part], stable=True)]
+            found += [batch.tolist() for batch in by_length.split(self.batch_size)]
+        whole = self.size // self.batch_size
+        shuffled = torch.randperm(whole, generator=generator).tolist()
+        return [*(found[index] for index in shuffled), *found[whole:]]
+
+
 class InOrder(Sampler[list[int]]):
     """Batches of indices in the data's own order, for evaluation."""
 
@@ -71,6 +112,38 @@ class InOrder(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         for start in range(0, self.size, self.batch_size):
             yield list(range(start, min(start + self.batch_size, self.size)))
+
+
+class LongestFirst(InOrder):
+    """Batches for evaluation from the longest example to the shortest."""
+
+    def __init__(self, lengths: torch.Tensor, batch_size: int) -> None:
+        super().__init__(len(lengths), batch_size)
+        self.order = torch.argsort(lengths, descending=True, stable=True).tolist()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in super().__iter__():
+            yield [self.order[position] for position in batch]
+
+
+def hold_out(size: int, train_examples: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices of train and validation: a tenth, at most 5,000, is held out; the same for any seed.
+
+    Args:
+        size: examples there are.
+        train_examples: how many to train on (the first of the shuffled rest); null: all.
+
+    Raises: ConfigError when there are not that many.
+    """
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(0))
+    held_out = min(size // 10, MOST_HELD_OUT)
+    rest = order[held_out:]
+    if train_examples is not None and not 0 < train_examples <= len(rest):
+        raise ConfigError(
+            f"task.train_examples={train_examples}: allowed are 1 to {len(rest)} (a tenth of the "
+            "training set, at most 5,000, is held out for validation)"
+        )
+    return rest[:train_examples], order[:held_out]
 
 
 class ArrayDataset(Dataset[dict[str, Any]]):

@@ -19,7 +19,8 @@ def local_files(source: dict[str, Any], data_root: str | None, task: str) -> dic
 
     Args:
         source: the task's `source` node: `package` and `file` (a file inside an installed package)
-            or `hub` (a data set's name there) and `files` (by split, below `data_root`).
+            or `hub` (a data set's name there), `config` and `files` (by the hub's split, below
+            `data_root`: a Parquet file, or a folder of Parquet files or of a folder a class).
 
     Raises: ConfigError when a package or file is missing, naming it.
     """
@@ -33,22 +34,33 @@ def local_files(source: dict[str, Any], data_root: str | None, task: str) -> dic
         return {}
     files = {split: Path(data_root) / name for split, name in source["files"].items()}
     for path in files.values():
-        if not path.is_file():
+        if not path.exists():
             raise ConfigError(
-                f"data_root={data_root}: task={task} needs {path}, which is not there"
+                f"data_root={data_root}: task={task} needs {path}, which is not there; without "
+                f"data_root it comes from the hub ({source['hub']})"
             )
     return files
 
 
 def fingerprint(source: dict[str, Any], data_root: str | None, task: str) -> str:
-    """A short hash of the data itself, the same wherever the files lie."""
+    """A short hash of the data itself, the same wherever the files lie.
+
+    Of a folder of images the names are hashed, not a million files.
+    """
     files = local_files(source, data_root, task)
     if not files:
-        return f"hub:{source['hub']}"
+        name = "/".join(filter(None, (source["hub"], source.get("config"))))
+        return f"hub:{name}"
     digest = hashlib.sha256()
     for split, path in sorted(files.items()):
-        digest.update(f"{split}:{path.stat().st_size}:".encode())
-        _feed(digest, path)
+        parquet = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        for file in parquet:
+            digest.update(f"{split}:{file.stat().st_size}:".encode())
+            _feed(digest, file)
+        if not parquet:
+            for folder in sorted(path.iterdir()):
+                names = sorted(os.listdir(folder)) if folder.is_dir() else []
+                digest.update(f"{split}:{folder.name}:{' '.join(names)}".encode())
     return digest.hexdigest()[:16]
 
 

@@ -24,7 +24,7 @@ class TaskData(pl.LightningDataModule):
         batch_size: training examples a batch.
         eval_batch_size: examples a batch in validation and test.
         files: local files by split; empty: the hub's.
-        hub: the data set's name on the hub.
+        hub: the data set's name on the hub; `hub_config`: its configuration there.
         workers: loader processes.
         options: the task's own settings.
     """
@@ -37,12 +37,14 @@ class TaskData(pl.LightningDataModule):
         eval_batch_size: int = 256,
         files: dict[str, Path],
         hub: str | None = None,
+        hub_config: str | None = None,
         workers: int = 0,
         **options: Any,
     ) -> None:
         super().__init__()
         self.seed, self.batch_size, self.eval_batch_size = seed, batch_size, eval_batch_size
-        self.files, self.hub, self.workers, self.options = files, hub, workers, options
+        self.files, self.hub, self.hub_config = files, hub, hub_config
+        self.workers, self.options = workers, options
 
     def load(self) -> Splits:
         """The splits `train`, `validation` and `test`; `dataset[indices]` is a whole batch."""
@@ -58,13 +60,17 @@ class TaskData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Any]:
         return TrainLoader(self.splits["train"], self.train_batches(), self.workers)
 
+    def weight(self, batch_index: int, accumulate: int) -> float:
+        """What a training batch's mean loss counts in its optimizer step; see `SeededBatches`."""
+        return self.train_batches().weight(batch_index, accumulate)
+
     def train_batches(self) -> SeededBatches:
         """The order of training batches; it depends on the seed and the epoch alone."""
         return SeededBatches(self.size("train"), self.batch_size, self.seed, rank(), world())
 
-    def weight(self, batch_index: int, accumulate: int) -> float:
-        """What a training batch's mean loss counts in its optimizer step; see `SeededBatches`."""
-        return self.train_batches().weight(batch_index, accumulate)
+    def eval_batches(self, split: str) -> InOrder:
+        """The order of an evaluation's batches."""
+        return InOrder(self.size(split), self.eval_batch_size)
 
     def val_dataloader(self) -> DataLoader[Any]:
         return self._in_order("validation")
@@ -73,7 +79,7 @@ class TaskData(pl.LightningDataModule):
         return self._in_order("test")
 
     def _in_order(self, split: str) -> DataLoader[Any]:
-        return loader(self.splits[split], InOrder(self.size(split), self.eval_batch_size))
+        return loader(self.splits[split], self.eval_batches(split), self.workers)
 
     def calibration_batches(self, count: int, batch_size: int, seed: int) -> Iterator[Any]:
         """`count` full batches of training examples in an order of their own, passing over the
@@ -95,10 +101,30 @@ class TaskData(pl.LightningDataModule):
         size = self.size("train")
         return SeededBatches(size, min(batch_size, size), 0, rank(), world()).weight(0)
 
-    def majority(self) -> float | None:
-        """The main metric of always answering the training set's most frequent class, on test."""
-        columns = getattr(self.splits["train"], "columns", {})
-        if "labels" not in columns:
+    def scored_examples(self) -> int:
+        """Examples that the main metric is taken over."""
+        return self.size("test")
+
+    def majority(self, metric: str = "accuracy") -> float | None:
+        """A metric of always answering the training set's most frequent class, on test.
+
+        None where there are no classes, or the metric says nothing of it.
+        """
+        labels = getattr(self.splits["train"], "columns", {}).get("labels")
+        if labels is None or labels.is_floating_point():
             return None
-        most = torch.mode(columns["labels"]).values
-        return float((self.splits["test"].columns["labels"] == most).float().mean())  # type: ignore[attr-defined]
+        most = torch.mode(labels).values
+        share = float((self._scored_labels() == most).float().mean())
+        match metric:
+            case "accuracy":
+                return share
+            case "f1":  # of class 1: recall is 1, or nothing is found
+                return 2 * share / (1 + share) if int(most) == 1 else 0.0
+            case "matthews":
+                return 0.0
+            case _:
+                return None
+
+    def _scored_labels(self) -> torch.Tensor:
+        labels: torch.Tensor = self.splits["test"].columns["labels"]  # type: ignore[attr-defined]
+        return labels

@@ -21,7 +21,8 @@ class Family:
 
     `encoder` matches the weights of the encoder's linear layers, `qkv` those among them that hold
     query, key and value stacked along the rows; `pooler` and `patch_embedding` are the optional
-    groups; `embeddings` matches what the non-embedding count leaves out.
+    groups; `embeddings` matches what the non-embedding count leaves out; `head` is what a task puts
+    on top, never prunable.
     """
 
     name: str
@@ -30,6 +31,17 @@ class Family:
     qkv: str = ""
     pooler: str = ""
     patch_embedding: str = ""
+    head: str = ""
+
+    def is_head(self, name: str) -> bool:
+        return _matches(self.head, name)
+
+    def is_embedding(self, name: str) -> bool:
+        return _matches(self.embeddings, name)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    return bool(pattern) and re.search(rf"(^|\.){pattern}$", name) is not None
 
 
 FAMILIES = (
@@ -39,6 +51,7 @@ FAMILIES = (
         qkv=r"attn\.qkv\.weight",
         patch_embedding=r"patch_embed\.proj\.weight",
         embeddings=r"(cls_token|reg_token|dist_token|pos_embed|patch_embed\..*)",
+        head=r"(head|head_dist|fc_norm)\..*",
     ),
     Family(
         name="bert",
@@ -46,24 +59,23 @@ FAMILIES = (
         r"|intermediate\.dense|output\.dense)\.weight",
         pooler=r"pooler\.dense\.weight",
         embeddings=r"embeddings\..*",
+        head=r"(classifier|qa_outputs)\..*",
     ),
     Family(
         name="distilbert",
         encoder=r"transformer\.layer\.\d+\.(attention\.[qkv]_lin|attention\.out_lin|ffn\.lin[12])\.weight",
         embeddings=r"embeddings\..*",
+        head=r"(pre_classifier|classifier|qa_outputs)\..*",
     ),
     Family(
         name="clip",
         encoder=r"(text|vision)_model\.encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])\.weight",
         patch_embedding=r"vision_model\.embeddings\.patch_embedding\.weight",
         embeddings=r"(text|vision)_model\.embeddings\..*",
+        head=r"(text_projection\.weight|visual_projection\.weight|logit_scale)",
     ),
 )
 OPTIONS = ("pooler", "patch_embedding")
-
-
-def _matches(pattern: str, name: str) -> bool:
-    return bool(pattern) and re.search(rf"(^|\.){pattern}$", name) is not None
 
 
 def family_of(model: nn.Module) -> Family:
@@ -71,7 +83,8 @@ def family_of(model: nn.Module) -> Family:
 
     Raises: ValueError when no row matches: the model has no prunable weights that we know of.
     """
-    names = [name for name, _ in model.named_parameters()]
+    # peft puts a layer's own weight one level down
+    names = [name.replace(".base_layer.", ".") for name, _ in model.named_parameters()]
     for family in FAMILIES:
         if any(_matches(family.encoder, name) for name in names):
             return family

@@ -1,14 +1,19 @@
-"""How weights are trained: the recipe, the optimizer, the learning rate over the steps."""
+"""How weights are trained: the recipe, which weights, the optimizer, the learning rate."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
+
+from seven_bench.pruning.prunable import family_of
+
+LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks)\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -33,13 +38,88 @@ class Recipe:
     precision: str = "32-true"
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
-    """AdamW or SGD over the trainable parameters; biases and norms are not decayed."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+@dataclass(frozen=True)
+class Finetune:
+    """Which weights are trained, and towards what. The head always is.
+
+    * `full`: all. `linear_probe`: the head alone. `bitfit`: biases (Ben Zaken et al. 2021, arXiv
+      2106.10199). `lora`: low-rank additions of `rank`, scaled by `alpha` / `rank`, to the prunable
+      linear layers (Hu et al. 2021, arXiv 2106.09685). `llrd`: all, each layer's learning rate
+      `decay` times that of the one above (Howard & Ruder 2018, arXiv 1801.06146).
+    * `distill`: `distill_weight` of the loss is the distance to the dense model's outputs, at
+      `temperature`.
+    """
+
+    name: str = "full"
+    rank: int = 8
+    alpha: float = 16.0
+    decay: float = 0.9
+    distill: bool = False
+    distill_weight: float = 0.5
+    temperature: float = 2.0
+
+
+STRATEGIES = ("full", "linear_probe", "bitfit", "lora", "llrd")
+
+
+def trained_parameters(model: nn.Module, finetune: Finetune) -> dict[str, nn.Parameter]:
+    """The parameters that a strategy trains, by name.
+
+    Raises: ValueError on an unknown strategy.
+    """
+    if finetune.name not in STRATEGIES:
+        raise ValueError(f"finetune={finetune.name}: allowed are {', '.join(STRATEGIES)}")
+    family = family_of(model)
+
+    def trained(name: str) -> bool:
+        match finetune.name:
+            case "linear_probe":
+                return family.is_head(name)
+            case "bitfit":
+                return family.is_head(name) or name.endswith(".bias")
+            case "lora":
+                return family.is_head(name) or ".lora_" in name
+            case _:
+                return True
+
+    return {name: p for name, p in model.named_parameters() if trained(name)}
+
+
+def freeze_others(model: nn.Module, finetune: Finetune, scored: Iterable[nn.Parameter]) -> None:
+    """Gradients for what is trained, and for `scored`: weights that a method at work during
+    training looks at, though they may be frozen. Those are left to the optimizer's reach by
+    `make_optimizer` alone.
+    """
+    wanted = {id(p) for p in trained_parameters(model, finetune).values()} | {*map(id, scored)}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in wanted)
+
+
+def layer_depths(model: nn.Module) -> dict[str, int]:
+    """How deep each parameter sits: 0 the embeddings, i + 1 the i-th layer, at the top the rest."""
+    family = family_of(model)
+    found = {name: LAYER.search(name) for name, _ in model.named_parameters()}
+    top = max((int(match[1]) for match in found.values() if match), default=-1) + 2
+    return {
+        name: int(match[1]) + 1 if match else 0 if family.is_embedding(name) else top
+        for name, match in found.items()
+    }
+
+
+def make_optimizer(model: nn.Module, recipe: Recipe, finetune: Finetune = Finetune()) -> Optimizer:
+    """AdamW or SGD over what is trained; biases and norms are not decayed."""
+    trained = trained_parameters(model, finetune)
+    depths = layer_depths(model) if finetune.name == "llrd" else dict.fromkeys(trained, 0)
+    top = max(depths.values())
+    groups = []
+    for depth in sorted(set(depths.values()), reverse=True):
+        lr = recipe.lr * finetune.decay ** (top - depth) if finetune.name == "llrd" else recipe.lr
+        here = [p for name, p in trained.items() if depths[name] == depth]
+        decayed = [p for p in here if p.ndim > 1]
+        others = [p for p in here if p.ndim <= 1]
+        groups.append({"params": decayed, "weight_decay": recipe.weight_decay, "lr": lr})
+        groups.append({"params": others, "weight_decay": 0.0, "lr": lr})
+    groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
     return torch.optim.AdamW(groups, lr=recipe.lr)

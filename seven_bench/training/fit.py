@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
@@ -59,6 +59,7 @@ class Trained:
     best_epoch: int
     examples: int
     seconds: float
+    zero_shot: dict[str, float] = field(default_factory=dict)
 
 
 class BestEpoch(pl.Callback):
@@ -77,7 +78,7 @@ class BestEpoch(pl.Callback):
         value = self.sign * float(trainer.callback_metrics[self.metric])
         if value > self.value or not self.state:
             self.value, self.epoch = value, trainer.current_epoch + 1
-            self.state = snapshot(pl_module)
+            self.state = snapshot(pl_module)  # type: ignore[arg-type]
             self.masks = self.pruning.masks
 
     def state_dict(self) -> dict[str, Any]:
@@ -102,10 +103,10 @@ class SparsityBar(RichProgressBar):
         return {"sparsity": f"{self.pruning.masks.sparsity:.3f}", **metrics}
 
 
-def snapshot(module: pl.LightningModule) -> State:
+def snapshot(module: TaskModule) -> State:
     """A copy of the plain model's state, on the CPU."""
-    model: torch.nn.Module = module.model  # type: ignore[assignment]
-    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    state: State = module.plain_state()
+    return {name: value.detach().cpu().clone() for name, value in state.items()}
 
 
 def optimizer_steps(recipe: Recipe, train_size: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from typing import Any
 
@@ -27,6 +27,8 @@ from seven_bench.training.fit import Machine, Trained, fit, optimizer_steps
 from seven_bench.training.lottery_ticket import REWIND_FILE, Below, KeepStep, rewinds_to_step
 from seven_bench.training.module import TaskModule
 from seven_bench.training.pruning_callback import PruningCallback
+from seven_bench.training.start import prepare
+from seven_bench.training.zero_shot import ZeroShot
 
 SCORING_SEED = 7_919  # added to the run's seed: scoring draws from a generator of its own
 PASSES = {"gradients": 3}  # example equivalents of one scored example; a forward pass is 1
@@ -47,6 +49,7 @@ def train_pruned(
     data: TaskData,
     machine: Machine,
     loggers: list[Any],
+    dense_record: dict[str, Any] | None = None,
     below: Below | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> tuple[Trained, Cost]:
@@ -56,6 +59,7 @@ def train_pruned(
         config: checked.
         module: its model holds the start's weights.
         params: the model's prunable weights.
+        dense_record: the dense run's, where one was needed; it teaches where that is asked for.
         below: the round that this one builds on.
         checkpoint: where an interrupted run goes on.
 
@@ -65,20 +69,24 @@ def train_pruned(
     pruner = config["pruner"]
     masks, cost, pruning = MaskSet.ones(params), Cost(), None
     saved = readable(checkpoint.path) if checkpoint is not None else None
+    zero_shot = ZeroShot(config, module, data, machine)
     if pruner["timing"] == "during":
         pruning = pruning_during(config, module, params, data)
     elif saved is not None:  # scored in an earlier life of this run
         cost = Cost(**saved["seven_bench"]["scoring"])
     elif pruner["timing"] == "before":
         masks, cost = score_and_prune(config, module, params, data, machine)
+        zero_shot.measure("pruned")
     elif below is not None:
         masks, cost = prune_below(config, module, params, data, machine, below)
     if checkpoint is not None:
         checkpoint.scoring = asdict(cost)
+    prepare(module, config, masks, params if pruning else {}, dense_record)
     callback = PruningCallback(params, masks, pruning)
     metric, more = config["task"]["metric"], [*keep_step(config, module, data, checkpoint)]
     trained = fit(module, data, callback, machine, metric, loggers, checkpoint, more)
-    return trained, cost
+    module.remove_adapters()
+    return replace(trained, zero_shot=zero_shot.found), cost
 
 
 def keep_step(

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from seven_bench.training.finetune import Recipe, learning_rate_factor, make_optimizer
+from seven_bench.training.finetune import Finetune, Recipe, learning_rate_factor, make_optimizer
+
+if TYPE_CHECKING:
+    from seven_bench.training.lora import Adapters  # peft is slow to import
 
 Batch = dict[str, Any]
 
 
 class TaskModule(pl.LightningModule):
-    """A plain model under training. A task derives from it and gives `outputs`.
+    """A plain model under training. A task derives from it and gives `logits` and `objective`.
 
     Args:
         model: the plain timm or transformers model; its names are the state dict's names.
         recipe: how it is trained.
         metrics: torchmetrics that take (predictions, targets), accumulated over the whole set.
+
+    `finetune` says which weights are trained, `adapters` are LoRA's when there are any, and
+    `teacher` is the model whose outputs are learned from, when there is one: it is no part of the
+    module's state.
     """
 
     def __init__(self, model: nn.Module, recipe: Recipe, metrics: MetricCollection) -> None:
@@ -32,26 +41,85 @@ class TaskModule(pl.LightningModule):
         for metric in self.metrics.modules():
             if isinstance(metric, Metric):
                 metric.sync_on_compute = False  # every process evaluates the whole set
-        self.not_trained: set[int] = set()  # ids of parameters that have a gradient to be scored
         self.loss_sum: Tensor | float = 0.0  # of this epoch's batches
         self.loss_count = 0
+        self.further_parts = nn.ModuleList()
+        self.finetune = Finetune()
+        self.adapters: Adapters | None = None
+        self._teacher: list[nn.Module] = []  # in a list: not registered, not saved
 
-    def outputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """The mean loss of a batch, the predictions and the targets that the metrics take."""
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What `model` answers to a batch: float32 [b, ...]."""
         raise NotImplementedError
+
+    def objective(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The mean loss of a batch."""
+        raise NotImplementedError
+
+    def predictions(self, logits: Tensor, batch: Batch) -> tuple[Any, Any]:
+        """The predictions and the targets that the metrics take."""
+        return logits, batch["labels"]
+
+    def outputs(self, batch: Batch) -> tuple[Tensor, Any, Any]:
+        """The mean loss of a batch, the predictions and the targets that the metrics take."""
+        logits = self.logits(self.model, batch)
+        return self.objective(logits, batch), *self.predictions(logits, batch)
 
     def loss(self, batch: Batch) -> Tensor:
         """The mean loss of a batch: what calibration differentiates."""
-        return self.outputs(batch)[0]
+        return self.objective(self.logits(self.model, batch), batch)
+
+    def add_part(self, metrics: MetricCollection) -> None:
+        """Measures one more part of the scored set by itself: rows whose `part` is 1, 2, ..."""
+        for metric in metrics.values():
+            metric.sync_on_compute = False  # type: ignore[attr-defined]
+        self.further_parts.append(metrics)
+
+    def teach(self, teacher: nn.Module) -> None:
+        """Trains towards the outputs of `teacher` as well; it is frozen."""
+        self._teacher = [teacher.eval().requires_grad_(False)]
+
+    def plain_state(self) -> dict[str, Tensor]:
+        """The effective weights under the plain model's names."""
+        if self.adapters is not None:
+            return self.adapters.merged_state(self.model)
+        return self.model.state_dict()
+
+    def remove_adapters(self) -> None:
+        """Makes the model the plain one again; merged weights are to be taken before."""
+        if self.adapters is not None:
+            self.adapters.remove()
+            self.adapters = None
+
+    def on_fit_start(self) -> None:
+        for teacher in self._teacher:
+            teacher.to(self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.loss(batch)
+        logits = self.logits(self.model, batch)
+        loss = self.objective(logits, batch)
+        for teacher in self._teacher:
+            with torch.no_grad():
+                wanted = self.logits(teacher, batch)
+            share = self.finetune.distill_weight
+            loss = (1 - share) * loss + share * self._distance(logits, wanted)
         weight = self.trainer.datamodule.weight(batch_idx, self.trainer.accumulate_grad_batches)  # type: ignore[attr-defined]
         if weight != 1:
             loss = loss * weight
         self.loss_sum = self.loss_sum + loss.detach().double()
         self.loss_count += 1
         return loss
+
+    def _distance(self, logits: Tensor, wanted: Tensor) -> Tensor:
+        """Hinton et al. 2015, arXiv 1503.02531: KL divergence at a temperature, times its square;
+        the squared error where there is a single output.
+        """
+        if logits.shape[-1] == 1:
+            return F.mse_loss(logits, wanted)
+        heat = self.finetune.temperature
+        student = F.log_softmax(logits / heat, -1).flatten(0, -2)
+        teacher = F.log_softmax(wanted / heat, -1).flatten(0, -2)
+        return heat**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
     def on_train_epoch_start(self) -> None:
         self.loss_sum, self.loss_count = 0.0, 0
@@ -77,9 +145,14 @@ class TaskModule(pl.LightningModule):
 
     def _evaluate(self, batch: Batch, stage: str) -> None:
         loss, predictions, targets = self.outputs(batch)
-        metrics = self.metrics[stage]
-        metrics.update(predictions, targets)  # type: ignore[operator]
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=len(targets))  # type: ignore[arg-type]
+        parts: Tensor | None = batch.get("part")
+        if parts is None:
+            self._metrics(stage).update(predictions, targets)
+        else:
+            every: list[Any] = [self._metrics(stage), *self.further_parts]
+            for index, metrics in enumerate(every):
+                if bool((chosen := parts == index).any()):
+                    metrics.update(predictions[chosen], targets[chosen])
         self.log(
             f"{stage}/loss",
             loss,
@@ -89,13 +162,33 @@ class TaskModule(pl.LightningModule):
             sync_dist=True,
         )
 
+    def _metrics(self, stage: str) -> MetricCollection:
+        metrics: MetricCollection = self.metrics[stage]  # type: ignore[assignment]
+        return metrics
+
+    def on_validation_epoch_end(self) -> None:
+        self._report([self._metrics("validation")])
+
+    def on_test_epoch_end(self) -> None:
+        self._report([self._metrics("test"), *self.further_parts])
+
+    def _report(self, collections: list[Any]) -> None:
+        for metrics in collections:
+            with (
+                warnings.catch_warnings()
+            ):  # a correlation with a constant is not defined: see below
+                warnings.filterwarnings("ignore", message=".*variance of predictions or target.*")
+                values = metrics.compute()
+            metrics.reset()
+            found = {name: torch.nan_to_num(value) for name, value in values.items()}
+            self.log_dict(found, sync_dist=True)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        """All gradients: those of weights that are scored but not trained would pile up."""
+        self.model.zero_grad(set_to_none=True)
+
     def configure_optimizers(self) -> Any:
-        left_out = [p for p in self.model.parameters() if id(p) in self.not_trained]
-        for parameter in left_out:
-            parameter.requires_grad_(False)
-        optimizer = make_optimizer(self.model, self.recipe)
-        for parameter in left_out:
-            parameter.requires_grad_(True)
+        optimizer = make_optimizer(self.model, self.recipe, self.finetune)
         total = int(self.trainer.estimated_stepping_batches)
         factor = learning_rate_factor(self.recipe, total)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

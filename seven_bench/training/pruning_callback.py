@@ -59,9 +59,7 @@ class PruningCallback(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Frozen weights that are to be scored: a gradient, but no place in the optimizer."""
         if stage == "fit" and self._watches_gradients:
-            frozen = [p for p in self.params.values() if not p.requires_grad]
-            pl_module.not_trained = {id(p) for p in frozen}  # type: ignore[assignment]
-            for parameter in frozen:
+            for parameter in self.params.values():
                 parameter.requires_grad_(True)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -11,15 +11,23 @@ from seven_bench.training.finetune import Recipe
 from seven_bench.training.module import Batch, TaskModule
 
 
+def accuracies(classes: int) -> MetricCollection:
+    """Accuracy and, of more than a hundred classes, that the label is among the first five."""
+    metrics = {"accuracy": MulticlassAccuracy(classes, average="micro")}
+    if classes > 100:
+        metrics["accuracy_top5"] = MulticlassAccuracy(classes, average="micro", top_k=5)
+    return MetricCollection(metrics)
+
+
 class VisionModule(TaskModule):
     """Cross-entropy over the logits of `pixel_values` [b, c, h, w] against `labels` [b]."""
 
     def __init__(self, model: nn.Module, recipe: Recipe, classes: int) -> None:
-        metrics = {"accuracy": MulticlassAccuracy(classes, average="micro")}
-        if classes > 100:
-            metrics["accuracy_top5"] = MulticlassAccuracy(classes, average="micro", top_k=5)
-        super().__init__(model, recipe, MetricCollection(metrics))
+        super().__init__(model, recipe, accuracies(classes))
 
-    def outputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        logits = self.model(batch["pixel_values"])
-        return F.cross_entropy(logits.float(), batch["labels"]), logits, batch["labels"]
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        logits: Tensor = model(batch["pixel_values"])
+        return logits.float()
+
+    def objective(self, logits: Tensor, batch: Batch) -> Tensor:
+        return F.cross_entropy(logits, batch["labels"])

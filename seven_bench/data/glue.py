@@ -1,0 +1,69 @@
+"""GLUE (Wang et al. 2018, arXiv 1804.07461): one sentence or two, a class or a number."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seven_bench.data.loading import hold_out
+from seven_bench.data.rows import load_rows
+from seven_bench.data.task_data import Splits
+from seven_bench.data.text import TextData
+from seven_bench.data.tokens import TextDataset, tokenize
+from seven_bench.errors import ConfigError
+
+
+class GlueData(TextData):
+    """The official validation set is the dev set that is scored once (the test set's labels are
+    not public); what chooses epochs is held out of train.
+
+    Options besides those of text: `columns` (one or two), `scored` (the hub's splits that are
+    scored; of more than one, which is told by `part` in a batch), `regression`, `train_examples`.
+    """
+
+    def load(self) -> Splits:
+        scored = list(self.options.get("scored", ["validation"]))
+        rows = load_rows(self.files, self.hub, ("train", *scored), self.hub_config)
+        train, held_out = hold_out(len(rows["train"]), self.options.get("train_examples"))
+        parts = {
+            "train": self._texts(rows["train"].select(train.tolist())),
+            "validation": self._texts(rows["train"].select(held_out.tolist())),
+            "test": _joined([self._texts(rows[split]) for split in scored]),
+        }
+        texts, _ = parts["train"]
+        self.tokenizer = self.make_tokenizer(text for column in texts for text in column)
+        splits: Splits = {name: self._dataset(*part) for name, part in parts.items()}
+        if len(scored) > 1:
+            sizes = torch.tensor([len(rows[split]) for split in scored])
+            part = torch.arange(len(scored)).repeat_interleave(sizes)
+            splits["test"].columns["part"] = part  # type: ignore[attr-defined]
+        return splits
+
+    def _texts(self, rows: Any) -> tuple[list[list[str]], list[Any]]:
+        labels = list(rows["label"])
+        if any(label is None or label < 0 for label in labels):
+            raise ConfigError(f"{self.hub} {self.hub_config}: this split has no labels")
+        return [list(rows[column]) for column in self.options["columns"]], labels
+
+    def _dataset(self, texts: list[list[str]], labels: list[Any]) -> TextDataset:
+        first, second = texts[0], texts[1] if len(texts) > 1 else None
+        tokens = tokenize(self.tokenizer, first, second, self.options["max_length"])
+        kind = torch.float32 if self.options.get("regression") else torch.int64
+        pad = self.tokenizer.pad_token_id
+        return TextDataset(tokens, torch.tensor(labels, dtype=kind), pad)
+
+    def scored_examples(self) -> int:
+        return len(self._scored_labels())
+
+    def _scored_labels(self) -> Tensor:
+        columns: dict[str, Tensor] = self.splits["test"].columns  # type: ignore[attr-defined]
+        labels = columns["labels"]
+        return labels[columns["part"] == 0] if "part" in columns else labels
+
+
+def _joined(parts: list[tuple[list[list[str]], list[Any]]]) -> tuple[list[list[str]], list[Any]]:
+    columns = zip(*(texts for texts, _ in parts), strict=True)
+    return [list(chain(*column)) for column in columns], list(chain(*(ls for _, ls in parts)))

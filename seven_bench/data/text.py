@@ -1,0 +1,34 @@
+"""What tasks on text share: a tokenizer, and batches of like length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from seven_bench.data.loading import GroupedBatches, InOrder, LongestFirst, SeededBatches
+from seven_bench.data.task_data import TaskData
+from seven_bench.data.tokenizers import tokenizer_for
+from seven_bench.ranks import rank, world
+
+
+class TextData(TaskData):
+    """Base of the tasks on text.
+
+    Options: `tokenizer` (what `weights.locate` takes, or "data"), `vocabulary` (size of one made
+    from the data), `max_length` in tokens, `group_by_length`.
+    """
+
+    def make_tokenizer(self, texts: Iterable[str]) -> Any:
+        """The model's tokenizer; `texts` are read only where it is made from them."""
+        options = self.options
+        return tokenizer_for(options["tokenizer"], texts, options["vocabulary"])
+
+    def train_batches(self) -> SeededBatches:
+        if not self.options.get("group_by_length", True):
+            return super().train_batches()
+        lengths = self.splits["train"].lengths  # type: ignore[attr-defined]
+        return GroupedBatches(lengths, self.batch_size, self.seed, rank(), world())
+
+    def eval_batches(self, split: str) -> InOrder:
+        lengths = self.splits[split].lengths  # type: ignore[attr-defined]
+        return LongestFirst(lengths, self.eval_batch_size)

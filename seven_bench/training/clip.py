@@ -1,0 +1,29 @@
+"""CLIP as a classifier: an image goes to the class whose prompt is most similar to it."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from seven_bench.training.finetune import Recipe
+from seven_bench.training.module import Batch, TaskModule
+from seven_bench.training.vision import accuracies
+
+
+class ClipModule(TaskModule):
+    """Cross-entropy over the scaled cosine similarities of images to the prompts of the classes.
+
+    Both towers are trained. Without any training this is CLIP's zero-shot classifier (Radford et
+    al. 2021, arXiv 2103.00020, section 3.1).
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, classes: int) -> None:
+        super().__init__(model, recipe, accuracies(classes))
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        names = ("input_ids", "attention_mask", "pixel_values")
+        logits: Tensor = model(**{name: batch[name] for name in names}).logits_per_image
+        return logits.float()
+
+    def objective(self, logits: Tensor, batch: Batch) -> Tensor:
+        return F.cross_entropy(logits, batch["labels"])

@@ -1,0 +1,56 @@
+"""Plain transformers models of a stated shape, with random weights and the head of a task.
+
+timm's models need no help: a model's YAML names its class. All are float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+HEADS = ("classification", "span")
+
+
+def text_model(*, head: str, classes: int, model_type: str, **shape: Any) -> nn.Module:
+    """An encoder of texts.
+
+    Args:
+        head: "classification" (`classes` outputs; 1 is a regression) or "span" (start and end).
+        classes: outputs of the classifier.
+        model_type: transformers' name of the architecture, as "bert".
+        shape: what its configuration takes.
+
+    Raises: ValueError on an unknown head, or a setting that the architecture does not have.
+    """
+    from transformers import AutoConfig
+
+    if head not in HEADS:
+        raise ValueError(f"head={head}: allowed are {', '.join(HEADS)}")
+    labels = {"num_labels": classes} if head == "classification" else {}
+    config = AutoConfig.for_model(model_type, **shape, **labels)
+    return _build(_text_class(head), config)
+
+
+def clip_model(*, text: dict[str, Any], vision: dict[str, Any], projection_dim: int) -> nn.Module:
+    """CLIP's two towers (Radford et al. 2021, arXiv 2103.00020) of the shapes given."""
+    from transformers import CLIPConfig, CLIPModel
+
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=projection_dim)
+    return _build(CLIPModel, config)
+
+
+def _text_class(head: str) -> Any:
+    import transformers
+
+    return {
+        "classification": transformers.AutoModelForSequenceClassification,
+        "span": transformers.AutoModelForQuestionAnswering,
+    }[head]
+
+
+def _build(kind: Any, config: Any) -> nn.Module:
+    build = getattr(kind, "from_config", None) or kind._from_config
+    model: nn.Module = build(config, dtype=torch.float32)
+    return model

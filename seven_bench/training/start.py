@@ -1,0 +1,154 @@
+"""The weights that a run begins from: random, pretrained, or those of a dense run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from seven_bench.build import build
+from seven_bench.data.weights import begins_pretrained, locate
+from seven_bench.errors import ConfigError
+from seven_bench.identity import Config
+from seven_bench.pruning import MaskSet, Params
+from seven_bench.pruning.prunable import family_of
+from seven_bench.training.environment import random_state, restore_random_state
+from seven_bench.training.finetune import Finetune, freeze_others
+from seven_bench.training.module import TaskModule
+
+log = logging.getLogger(__name__)
+POOLER = "pooler."  # may be missing too: not every pretraining has one
+
+
+def starting_model(config: Config, start_record: dict[str, Any] | None) -> nn.Module:
+    """The plain model of a run, in float32, with the weights that its start says.
+
+    Args:
+        config: a checked config.
+        start_record: the dense run's record, for `start=dense`.
+
+    Raises: ConfigError when the weights are not this model's.
+    """
+    model: nn.Module = build(config["model"]["build"])
+    if config["start"]["kind"] == "pretrained":
+        load_pretrained(model, locate(config["start"]["weights"]))
+    elif config["start"]["kind"] == "dense":
+        assert start_record is not None
+        load_run(model, config, start_record)
+    return model
+
+
+def start_name(config: Config) -> str:
+    """A start in a word, for the record: `dense` begins from random weights, `dense_pretrained`
+    from pretrained ones.
+    """
+    kind = str(config["start"]["kind"])
+    return "dense_pretrained" if kind == "dense" and begins_pretrained(config["start"]) else kind
+
+
+def prepare(
+    module: TaskModule,
+    config: Config,
+    masks: MaskSet,
+    scored: Params,
+    dense_record: dict[str, Any] | None,
+) -> None:
+    """Gets a module ready to be trained as `finetune` says.
+
+    Args:
+        module: its model pruned already where that is done before training.
+        config: a checked config.
+        masks: what was removed so far.
+        scored: weights that a method looks at during training, trained or not.
+        dense_record: the dense run's, which teaches where `finetune.distill=true`.
+    """
+    module.finetune = Finetune(**config["finetune"])
+    if module.finetune.name == "lora":
+        from seven_bench.training.lora import Adapters  # peft is slow to import
+
+        module.adapters = Adapters(module.model, masks, module.finetune)
+    parameters = [cast(nn.Parameter, parameter) for parameter in scored.values()]
+    freeze_others(module.model, module.finetune, parameters)
+    if module.finetune.distill:
+        assert dense_record is not None
+        state = random_state()  # the teacher's first weights are drawn, and overwritten
+        teacher: nn.Module = build(config["model"]["build"])
+        restore_random_state(state)
+        load_run(teacher, config, dense_record)
+        module.teach(teacher)
+
+
+def load_run(model: nn.Module, config: Config, record: dict[str, Any]) -> None:
+    """Loads the final weights of a run of this output root."""
+    folder = Path(config["output_root"]) / "runs" / record["run_id"]
+    model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+
+
+def load_pretrained(model: nn.Module, folder: Path) -> None:
+    """Loads weights from a folder with `model.safetensors` (whole, or in shards with an index).
+
+    The head keeps its random weights where the file has none of its shape. Positional tables and
+    patch embeddings of timm's ViTs are resampled to the model's grid.
+
+    Raises: ConfigError when a weight other than the head's is missing, or of another shape.
+    """
+    target = model.state_dict()
+    family = family_of(model)
+    found = _fitted(_read(folder), model, target)
+    odd = {
+        name: tuple(value.shape)
+        for name, value in found.items()
+        if value.shape != target[name].shape
+    }
+    for name, shape in odd.items():
+        if not family.is_head(name):
+            raise ConfigError(
+                f"{folder}: {name} is {shape}, the model's is {tuple(target[name].shape)}"
+            )
+        found.pop(name)
+    missing = [name for name in target if name not in found]
+    lacking = [n for n in missing if not family.is_head(n) and POOLER not in n]
+    if lacking:
+        raise ConfigError(f"{folder}: {len(lacking)} weights are missing, {lacking[0]} the first")
+    log.info("not in %s, so random: %s", folder, ", ".join(missing) or "nothing")
+    model.load_state_dict({**target, **{n: v.to(torch.float32) for n, v in found.items()}})
+
+
+def _read(folder: Path) -> dict[str, Tensor]:
+    whole = folder / "model.safetensors"
+    if whole.is_file():
+        return load_file(whole)
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    state: dict[str, Tensor] = {}
+    for shard in sorted(set(index["weight_map"].values())):
+        state.update(load_file(folder / Path(shard).name))
+    return state
+
+
+def _fitted(
+    state: dict[str, Tensor], model: nn.Module, target: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """The state under the model's own names; what the model does not have is left out."""
+    if hasattr(model, "patch_embed"):
+        from timm.layers import adapt_input_conv  # type: ignore[attr-defined]
+        from timm.models.vision_transformer import checkpoint_filter_fn
+
+        state = dict(checkpoint_filter_fn(state, model))  # type: ignore[arg-type]
+        name = "patch_embed.proj.weight"
+        if name in state and state[name].shape[1] != target[name].shape[1]:
+            state[name] = adapt_input_conv(target[name].shape[1], state[name])
+    prefix = getattr(model, "base_model_prefix", "")
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        modern = name.replace("LayerNorm.gamma", "LayerNorm.weight")
+        modern = modern.replace("LayerNorm.beta", "LayerNorm.bias")
+        for candidate in (modern, f"{prefix}.{modern}", modern.removeprefix(f"{prefix}.")):
+            if candidate in target:
+                found[candidate] = value
+                break
+    return found

@@ -1,0 +1,131 @@
+"""Texts with a transformers model: classification, regression, and answers as spans."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import (
+    BinaryF1Score,
+    MulticlassAccuracy,
+    MulticlassMatthewsCorrCoef,
+)
+from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
+from torchmetrics.text import SQuAD
+
+from seven_bench.data.squad import answer_texts
+from seven_bench.training.finetune import Recipe
+from seven_bench.training.module import Batch, TaskModule
+
+PADDING = -1e4  # a logit that no softmax notices, and finite: differences stay numbers
+
+
+def inputs(model: nn.Module, batch: Batch) -> Batch:
+    """What of a batch the model takes: segments only where it tells two apart (BERT does)."""
+    names = ["input_ids", "attention_mask"]
+    if getattr(model.config, "type_vocab_size", 0) > 1:
+        names.append("token_type_ids")
+    return {name: batch[name] for name in names}
+
+
+def metric(name: str, classes: int) -> Metric:
+    """A GLUE metric by its name, over predicted classes or values [b].
+
+    Raises: ValueError when there is none of that name.
+    """
+    match name:
+        case "accuracy":
+            return MulticlassAccuracy(classes, average="micro")
+        case "f1":
+            return BinaryF1Score()  # of class 1, as GLUE has it
+        case "matthews":
+            return MulticlassMatthewsCorrCoef(classes)
+        case "pearson":
+            return PearsonCorrCoef()
+        case "spearman":
+            with warnings.catch_warnings():  # that it keeps all predictions, as it must
+                warnings.simplefilter("ignore", UserWarning)
+                return SpearmanCorrCoef()
+        case _:
+            raise ValueError(
+                f"metrics={name}: allowed are accuracy, f1, matthews, pearson, spearman"
+            )
+
+
+class SquadScores(SQuAD):
+    """Exact match and F1 of SQuAD's official evaluation, as fractions."""
+
+    def compute(self) -> dict[str, Tensor]:
+        return {name: value / 100 for name, value in super().compute().items()}
+
+
+class TextModule(TaskModule):
+    """Cross-entropy over classes, or the squared error of a single output.
+
+    Args:
+        classes: outputs of the model; 1 is a regression.
+        metrics: names that `metric` knows.
+        parts: names of the parts of the scored set, when each is measured by itself; the first
+            has the plain names, those of the others end in theirs.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        classes: int,
+        metrics: Sequence[str],
+        parts: Sequence[str] = (),
+    ) -> None:
+        collection = MetricCollection({name: metric(name, classes) for name in metrics})
+        super().__init__(model, recipe, collection)
+        self.classes = classes
+        for name in parts[1:]:
+            self.add_part(collection.clone(prefix="test/", postfix=f"_{name}"))
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        logits: Tensor = model(**inputs(model, batch)).logits
+        return logits.float()
+
+    def objective(self, logits: Tensor, batch: Batch) -> Tensor:
+        if self.classes == 1:
+            return F.mse_loss(logits.squeeze(-1), batch["labels"])
+        return F.cross_entropy(logits, batch["labels"])
+
+    def predictions(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        predicted = logits.squeeze(-1) if self.classes == 1 else logits.argmax(-1)
+        return predicted, batch["labels"]
+
+
+class SpanModule(TaskModule):
+    """Extractive question answering: start and end of the answer, exact match and F1.
+
+    Args:
+        longest_answer: in tokens.
+    """
+
+    def __init__(self, model: nn.Module, recipe: Recipe, longest_answer: int) -> None:
+        super().__init__(model, recipe, MetricCollection({"squad": SquadScores()}))
+        self.longest_answer = longest_answer
+
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Start and end, [windows, 2, tokens]; padding has next to no probability."""
+        answer = model(**inputs(model, batch))
+        both = torch.stack((answer.start_logits, answer.end_logits), 1).float()
+        return both.masked_fill(batch["attention_mask"][:, None] == 0, PADDING)
+
+    def objective(self, logits: Tensor, batch: Batch) -> Tensor:
+        start = F.cross_entropy(logits[:, 0], batch["labels"])
+        return (start + F.cross_entropy(logits[:, 1], batch["end"])) / 2
+
+    def predictions(self, logits: Tensor, batch: Batch) -> tuple[Any, Any]:
+        texts = answer_texts(batch, logits, self.longest_answer)
+        pairs = zip(batch["id"], texts, strict=True)
+        predicted = [{"id": name, "prediction_text": text} for name, text in pairs]
+        answers = zip(batch["id"], batch["answers"], strict=True)
+        return predicted, [{"id": name, "answers": answer} for name, answer in answers]
