@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from seven_bench.training.finetune import Recipe, learning_rate_factor, make_optimizer
+from seven_bench.training.finetune import (
+    Recipe,
+    learning_rate_factor,
+    make_optimizer,
+    optimizer_steps,
+)
 
 Batch = dict[str, Any]
 
@@ -96,7 +101,8 @@ class TaskModule(pl.LightningModule):
         optimizer = make_optimizer(self.model, self.recipe)
         for parameter in left_out:
             parameter.requires_grad_(True)
-        total = int(self.trainer.estimated_stepping_batches)
+        # not Lightning's estimate, which would set up the loader before a checkpoint has its place
+        total, _ = optimizer_steps(self.recipe, self.trainer.datamodule.size("train"))  # type: ignore[attr-defined]
         factor = learning_rate_factor(self.recipe, total)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {
