@@ -21,7 +21,7 @@ from seven_bench.identity import Config, identify
 from seven_bench.pruning import kept_count
 from seven_bench.results.run_folder import RunFolder
 from seven_bench.run import prunable, recipe_of
-from seven_bench.training.fit import optimizer_steps
+from seven_bench.training.finetune import optimizer_steps
 
 STATE_BYTES = {"adamw": 8, "sgd": 4}  # optimizer state a weight, float32
 

@@ -2,8 +2,9 @@
 
 Lightning saves weights, optimizer, schedule and its loops' counters, and gives the callbacks' and
 the loader's own state back (masks, score, best epoch, place in the epoch). What it leaves out is
-here: the random generators, the time spent, and the curves, which go on in metrics.csv. A checkpoint is taken just before a
-batch is trained on, when neither gradients nor a validation are under way.
+here: the random generators, the time spent, and the curves, which go on in metrics.csv. A
+checkpoint is taken just before a batch is trained on, when neither gradients nor a validation are
+under way.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ class Checkpoint(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if self._restored is not None:
+            if trainer.train_dataloader.state_dict() != self._restored["place"]:  # type: ignore[union-attr]
+                raise RuntimeError(f"{self.path}: training does not go on with the next batch")
             restore_random_state(self._restored["random"][ranks.rank()])
             # Lightning counts one more after a restart; it is the x-axis of the curves
             trainer.fit_loop.epoch_loop._batches_that_stepped = self._restored["batches_stepped"]
@@ -75,6 +78,7 @@ class Checkpoint(pl.Callback):
     ) -> None:
         checkpoint["seven_bench"] = {
             "random": ranks.gathered(random_state()),
+            "place": trainer.train_dataloader.state_dict(),  # type: ignore[union-attr]
             "batches_stepped": trainer.fit_loop.epoch_loop._batches_that_stepped,
             "scoring": self.scoring,
             "seconds": self.seconds + time.monotonic() - self._began,

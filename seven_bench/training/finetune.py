@@ -38,6 +38,14 @@ class Recipe:
     precision: str = "32-true"
 
 
+def optimizer_steps(recipe: Recipe, train_size: int) -> tuple[int, int]:
+    """Optimizer steps in all, and in an epoch."""
+    batches = math.ceil(train_size / recipe.batch_size)
+    epoch = math.ceil(batches / recipe.accumulate)
+    total = epoch * recipe.max_epochs
+    return (min(total, recipe.max_steps) if recipe.max_steps else total), epoch
+
+
 @dataclass(frozen=True)
 class Finetune:
     """Which weights are trained, and towards what. The head always is.

@@ -22,7 +22,7 @@ from seven_bench.data.task_data import TaskData
 from seven_bench.pruning import MaskSet
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.curves import PruningCurves
-from seven_bench.training.finetune import Recipe
+from seven_bench.training.finetune import Recipe, optimizer_steps
 from seven_bench.training.module import TaskModule
 from seven_bench.training.pruning_callback import PruningCallback
 
@@ -107,14 +107,6 @@ def snapshot(module: TaskModule) -> State:
     """A copy of the plain model's state, on the CPU."""
     state: State = module.plain_state()
     return {name: value.detach().cpu().clone() for name, value in state.items()}
-
-
-def optimizer_steps(recipe: Recipe, train_size: int) -> tuple[int, int]:
-    """Optimizer steps in all, and in an epoch."""
-    batches = math.ceil(train_size / recipe.batch_size)
-    epoch = math.ceil(batches / recipe.accumulate)
-    total = epoch * recipe.max_epochs
-    return (min(total, recipe.max_steps) if recipe.max_steps else total), epoch
 
 
 def make_trainer(

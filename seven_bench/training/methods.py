@@ -23,7 +23,8 @@ from seven_bench.pruning.process import Method, Pruning
 from seven_bench.pruning.schedules import steps_of
 from seven_bench.training.checkpoint import Checkpoint, readable
 from seven_bench.training.environment import random_state, restore_random_state
-from seven_bench.training.fit import Machine, Trained, fit, optimizer_steps
+from seven_bench.training.finetune import optimizer_steps
+from seven_bench.training.fit import Machine, Trained, fit
 from seven_bench.training.lottery_ticket import REWIND_FILE, Below, KeepStep, rewinds_to_step
 from seven_bench.training.module import TaskModule
 from seven_bench.training.pruning_callback import PruningCallback

@@ -11,7 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from seven_bench.training.finetune import Finetune, Recipe, learning_rate_factor, make_optimizer
+from seven_bench.training.finetune import (
+    Finetune,
+    Recipe,
+    learning_rate_factor,
+    make_optimizer,
+    optimizer_steps,
+)
 
 if TYPE_CHECKING:
     from seven_bench.training.lora import Adapters  # peft is slow to import
@@ -174,9 +180,7 @@ class TaskModule(pl.LightningModule):
 
     def _report(self, collections: list[Any]) -> None:
         for metrics in collections:
-            with (
-                warnings.catch_warnings()
-            ):  # a correlation with a constant is not defined: see below
+            with warnings.catch_warnings():  # a correlation with a constant: 0, see below
                 warnings.filterwarnings("ignore", message=".*variance of predictions or target.*")
                 values = metrics.compute()
             metrics.reset()
@@ -189,7 +193,8 @@ class TaskModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.model, self.recipe, self.finetune)
-        total = int(self.trainer.estimated_stepping_batches)
+        # not Lightning's estimate, which would set up the loader before a checkpoint has its place
+        total, _ = optimizer_steps(self.recipe, self.trainer.datamodule.size("train"))  # type: ignore[attr-defined]
         factor = learning_rate_factor(self.recipe, total)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {

@@ -1,0 +1,130 @@
+"""Tiny random models of the three families, and an easy problem for each: nothing to download."""
+
+import copy
+from functools import cache
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+)
+
+from seven_bench.data.loading import ArrayDataset
+from seven_bench.data.task_data import TaskData
+from seven_bench.training.module import TaskModule
+
+CLASSES, TRAIN, BATCH = 4, 60, 8  # the last batch of an epoch is half full
+MODELS = ("vit", "bert", "clip")
+WIDE = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+
+
+def build(name: str, seed: int = 0) -> torch.nn.Module:
+    """A plain model with random weights."""
+    torch.manual_seed(seed)
+    match name:
+        case "vit":
+            model = VisionTransformer(
+                img_size=8, patch_size=4, in_chans=1, num_classes=CLASSES, embed_dim=16, depth=2,
+                num_heads=2, mlp_ratio=2,
+            )  # fmt: skip
+            with torch.no_grad():  # timm's 0.02 is meant for a width of hundreds
+                for weight in model.parameters():
+                    if weight.ndim == 2:
+                        weight.mul_(10)
+            return model
+        case "bert":
+            return BertForSequenceClassification(
+                BertConfig(
+                    vocab_size=20,
+                    num_hidden_layers=2,
+                    max_position_embeddings=8,
+                    num_labels=CLASSES,
+                    initializer_range=0.1,
+                    **WIDE,
+                )  # fmt: skip
+            )
+        case _:
+            text = CLIPTextConfig(
+                vocab_size=20, num_hidden_layers=1, max_position_embeddings=8, projection_dim=16,
+                eos_token_id=19, bos_token_id=18, pad_token_id=17, **WIDE,
+            )  # fmt: skip
+            vision = CLIPVisionConfig(
+                num_hidden_layers=1, image_size=8, patch_size=4, num_channels=1, projection_dim=16,
+                **WIDE,
+            )  # fmt: skip
+            return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16))
+
+
+@cache
+def _start(name: str) -> torch.nn.Module:
+    return build(name)
+
+
+def start(name: str) -> torch.nn.Module:
+    """The same random weights every time."""
+    return copy.deepcopy(_start(name))
+
+
+class TinyData(TaskData):
+    """Each class has a picture and a sentence of its own; examples are those with noise."""
+
+    def load(self):
+        return _splits()
+
+
+@cache
+def _splits():
+    generator = torch.Generator().manual_seed(5)
+    pictures = torch.randn(CLASSES, 1, 8, 8, generator=generator)
+    sentences = torch.randint(0, 17, (CLASSES, 6), generator=generator)
+    splits = {}
+    for split, size in (("train", TRAIN), ("validation", 16), ("test", 16)):
+        labels = torch.arange(size) % CLASSES
+        noise = torch.randn(size, 1, 8, 8, generator=generator)
+        tokens = sentences[labels].clone()
+        tokens[torch.arange(size), torch.randint(1, 5, (size,), generator=generator)] = 17
+        tokens[:, -1] = 19
+        splits[split] = ArrayDataset(
+            pixel_values=3 * pictures[labels] + 0.3 * noise, input_ids=tokens, labels=labels
+        )
+    return splits
+
+
+class TinyModule(TaskModule):
+    """Cross-entropy; for CLIP, of a picture among the four sentences."""
+
+    def __init__(self, model, recipe):
+        metrics = MetricCollection({"accuracy": MulticlassAccuracy(CLASSES, average="micro")})
+        super().__init__(model, recipe, metrics)
+        self.losses: list[float] = []
+
+    def outputs(self, batch):
+        if isinstance(self.model, VisionTransformer):
+            logits = self.model(batch["pixel_values"])
+        elif isinstance(self.model, BertForSequenceClassification):
+            logits = self.model(input_ids=batch["input_ids"]).logits
+        else:
+            sentences = _splits()["test"].columns["input_ids"][:CLASSES]
+            logits = self.model(
+                input_ids=sentences, pixel_values=batch["pixel_values"]
+            ).logits_per_image
+        return F.cross_entropy(logits, batch["labels"]), logits, batch["labels"]
+
+    def on_train_epoch_end(self):
+        super().on_train_epoch_end()
+        self.losses.append(float(self.loss_sum) / self.loss_count)
+
+
+def tiny_data(seed: int, batch_size: int = BATCH) -> TinyData:
+    data = TinyData(seed=seed, batch_size=batch_size, files={"": Path()})
+    data.setup()
+    return data
