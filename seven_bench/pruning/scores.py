@@ -90,8 +90,8 @@ class Score(Protocol):
 
 
 def zeros(params: Params) -> Params:
-    """A float32 accumulator per parameter, whatever the parameters' own type."""
+    """A contiguous float32 accumulator per parameter, whatever its own type and layout."""
     return {
-        name: torch.zeros_like(p, dtype=torch.float32, requires_grad=False)
+        name: torch.zeros(p.shape, dtype=torch.float32, device=p.device)
         for name, p in params.items()
     }

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
+from seven_bench.pruning.fused import Fused
 from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.scores import Observation, Score, zeros
+
+TINY = 1e-35  # far below what float32 sees beside a moment that matters, and no denormal
 
 
 class SevenScore(Score):
@@ -44,24 +48,44 @@ class SevenScore(Score):
         self.second: Params = {}
         self.importance: Params = {}
         self.t = 0
+        self.fused = Fused(seven_update)
 
     def reset(self, params: Params, generator: torch.Generator | None = None) -> None:
         self.first, self.second, self.importance = zeros(params), zeros(params), zeros(params)
         self.t = 0
 
-    @torch.no_grad()
     def observe(self, seen: Observation) -> None:
-        unbias1 = 1 - self.a1 ** (self.t + 1)
-        unbias2 = 1 - self.a2 ** (self.t + 1)
-        for name, weight in seen.params.items():
-            gradient = seen.grads[name].float()
-            m, v, importance = self.first[name], self.second[name], self.importance[name]
-            m.lerp_(gradient if self.signed else gradient.abs(), 1 - self.a1)
-            v.mul_(self.a2).addcmul_(gradient, gradient, value=1 - self.a2)
-            steadiness = (m.abs() if self.signed else m) / unbias1
-            steadiness.div_((v / unbias2).sqrt_().add_(1e-9))
-            importance.addcmul_((gradient * weight).abs_(), steadiness).mul_(seen.masks[name])
+        self.fused(
+            seen.params, seen.grads, seen.masks, self.first, self.second, self.importance,
+            constants=(
+                self.a1, 1 - self.a1, 1 / (1 - self.a1 ** (self.t + 1)),
+                self.a2, 1 - self.a2, 1 / (1 - self.a2 ** (self.t + 1)),
+                self.signed,
+            ),
+        )  # fmt: skip
         self.t += 1
 
     def scores(self, params: Params, masks: Params) -> Params:
         return self.importance
+
+
+def seven_update(
+    weight: Tensor, gradient: Tensor, mask: Tensor, first: Tensor, second: Tensor,
+    importance: Tensor, keep1: float, take1: float, unbias1: float, keep2: float, take2: float,
+    unbias2: float, signed: bool,
+) -> None:  # fmt: skip
+    """One step of `SevenScore`, in place on `first`, `second` and `importance`.
+
+    The tensors are flat and of one length; `keep` is a decay, `take` one minus it, `unbias` the
+    factor that makes the moment unbiased.
+    """
+    weight, gradient = weight.float(), gradient.float()
+    # the moments of a gradient that stays 0 stop at TINY: below it, arithmetic is slow on many CPUs
+    size = gradient if signed else gradient.abs()
+    first.mul_(keep1).add_((size * take1).add_(TINY))
+    second.mul_(keep2).add_((gradient * gradient).mul_(take2).add_(TINY))
+    noise = (second * unbias2).rsqrt_().reciprocal_().add_(1e-9)
+    steadiness = (first * unbias1).div_(noise)
+    if signed:
+        steadiness.abs_()
+    importance.add_((weight * gradient).abs_().mul_(steadiness)).mul_(mask)
