@@ -24,15 +24,7 @@ VOLATILE = (
 
 # Keys that came later, with the value that runs before them had: at that value they do not enter
 # the hash, so that old runs keep their names. Append only.
-LEDGER: dict[str, Any] = {
-    "pruner.masking": "hard",
-    "pruner.rounds": None,
-    "task.data.train_examples": None,
-    "task.image.patch": 4,
-    "finetune.distill": False,
-    "finetune.distill_weight": 0.5,
-    "finetune.temperature": 2.0,
-}
+LEDGER: dict[str, Any] = {}
 # Keys that decide nothing by themselves: they say what goes together, or where a start comes from,
 # which enters by its content.
 DESCRIPTIVE = {

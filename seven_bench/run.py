@@ -233,7 +233,7 @@ def _cost(
     examples = {
         "scoring": scoring.examples,
         # a teacher looks at every example too
-        "training": (4 if config["finetune"]["distill"] else 3) * trained.examples,
+        "training": (4 if config["finetune"].get("distill") else 3) * trained.examples,
         "rounds": rounds,
         "start": start,
     }

@@ -48,7 +48,9 @@ class Fused:
         if self.path is None:
             large = sum(row[0].numel() for row in rows) >= COMPILED_FROM
             probe = [tensor[:64].clone() for tensor in rows[0]]
-            self.path = "compiled" if large and _compiles(self.update, probe, constants) else "eager"
+            self.path = (
+                "compiled" if large and _compiles(self.update, probe, constants) else "eager"
+            )
             log.info("%s runs %s", self.update.__name__, self.path)
         for row in rows:
             if self.path == "compiled":

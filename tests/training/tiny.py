@@ -50,7 +50,7 @@ def build(name: str, seed: int = 0) -> torch.nn.Module:
                     num_labels=CLASSES,
                     initializer_range=0.1,
                     **WIDE,
-                )  # fmt: skip
+                )
             )
         case _:
             text = CLIPTextConfig(
