@@ -78,6 +78,9 @@ def decisive_part(config: Config) -> Config:
         part["sparsity"] = 0.0
     part["trainer"]["threads"] = threads(config)
     part["trainer"].pop("checkpoint_every", None)
+    if not part["finetune"].get("distill"):
+        for key in ("distill", "distill_weight", "temperature"):
+            part["finetune"].pop(key, None)
     for key, old in LEDGER.items():
         _drop(part, key.split("."), old)
     return part

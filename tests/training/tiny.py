@@ -107,17 +107,16 @@ class TinyModule(TaskModule):
         super().__init__(model, recipe, metrics)
         self.losses: list[float] = []
 
-    def outputs(self, batch):
-        if isinstance(self.model, VisionTransformer):
-            logits = self.model(batch["pixel_values"])
-        elif isinstance(self.model, BertForSequenceClassification):
-            logits = self.model(input_ids=batch["input_ids"]).logits
-        else:
-            sentences = _splits()["test"].columns["input_ids"][:CLASSES]
-            logits = self.model(
-                input_ids=sentences, pixel_values=batch["pixel_values"]
-            ).logits_per_image
-        return F.cross_entropy(logits, batch["labels"]), logits, batch["labels"]
+    def logits(self, model, batch):
+        if isinstance(model, VisionTransformer):
+            return model(batch["pixel_values"])
+        if isinstance(model, BertForSequenceClassification):
+            return model(input_ids=batch["input_ids"]).logits
+        sentences = _splits()["test"].columns["input_ids"][:CLASSES]
+        return model(input_ids=sentences, pixel_values=batch["pixel_values"]).logits_per_image
+
+    def objective(self, logits, batch):
+        return F.cross_entropy(logits, batch["labels"])
 
     def on_train_epoch_end(self):
         super().on_train_epoch_end()
