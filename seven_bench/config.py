@@ -193,7 +193,7 @@ def _check_finetune(config: Config) -> None:
                 "LoRA's layers stand in the way; allowed are methods that prune before it"
             )
         if find_spec("peft") is None:
-            raise ConfigError("finetune=lora needs a package: pip install peft")
+            raise ConfigError("finetune=lora needs a package: pip install 'peft>=0.18'")
     for key, low, high in (
         ("rank", 1, math.inf), ("alpha", 0, math.inf), ("decay", 0, 1), ("distill_weight", 0, 1),
         ("temperature", 0, math.inf),

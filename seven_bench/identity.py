@@ -100,7 +100,7 @@ def dense_start(config: Config) -> Config:
         "sparsity": 0.0,
         "prunable": [],
         "start": begin,
-        "finetune": {"name": "full"},
+        "finetune": _choice("finetune/full"),
         "trainer": start["train"],
     }
 
@@ -110,17 +110,22 @@ def needs_dense(config: Config) -> bool:
     return config["start"]["kind"] == "dense" or bool(config["finetune"].get("distill"))
 
 
-@cache
-def _dense_yaml() -> str:
-    return (conf_dir() / "pruner" / "dense.yaml").read_text()
-
-
 def dense_pruner() -> Config:
     """The `pruner` node of an unpruned run."""
+    return _choice("pruner/dense")
+
+
+def _choice(name: str) -> Config:
+    """What a file of `conf/` says, as `pruner/dense`: of files that interpolate nothing."""
     from omegaconf import OmegaConf
 
-    node: Any = OmegaConf.to_container(OmegaConf.create(_dense_yaml()))
+    node: Any = OmegaConf.to_container(OmegaConf.create(_text(name)))
     return dict(node)
+
+
+@cache
+def _text(name: str) -> str:
+    return (conf_dir() / f"{name}.yaml").read_text()
 
 
 def conf_dir() -> Path:

@@ -117,7 +117,8 @@ def _work(
 
     evaluation_began = time.perf_counter()
     last = evaluate(module, data, machine, trained.last)
-    best = evaluate(module, data, machine, trained.best)  # leaves the best weights in the model
+    same = trained.best_epoch == trained.last_epoch
+    best = last if same else evaluate(module, data, machine, trained.best)
     chosen = trained.best if config["select"] == "best" else trained.last
     model.load_state_dict(chosen)
     evaluation = time.perf_counter() - evaluation_began

@@ -38,6 +38,7 @@ class Checkpoint(pl.Callback):
         self.path, self.every = path, every
         self.seconds = 0.0  # of training, in earlier lives of this run
         self.scoring: dict[str, Any] = {}  # what scoring before training took
+        self.zero_shot: dict[str, float] = {}  # what was measured before training
         self._began = self._written = time.monotonic()
         self._restored: dict[str, Any] | None = None
 
@@ -81,6 +82,7 @@ class Checkpoint(pl.Callback):
             "place": trainer.train_dataloader.state_dict(),  # type: ignore[union-attr]
             "batches_stepped": trainer.fit_loop.epoch_loop._batches_that_stepped,
             "scoring": self.scoring,
+            "zero_shot": self.zero_shot,
             "seconds": self.seconds + time.monotonic() - self._began,
         }
         # left over from the epoch before when an epoch has but one batch

@@ -60,7 +60,7 @@ class Adapters:
         for name in targets:
             layer = model.get_submodule(name)
             mask = by_name[f"{name}.weight"]
-            layer.register_buffer("mask", mask, persistent=False)
+            layer.register_buffer("mask", mask)  # saved, for an interrupted run to go on with
 
     @torch.no_grad()
     def merged_state(self, model: nn.Module) -> dict[str, Tensor]:
@@ -69,7 +69,7 @@ class Adapters:
         state = {
             name.replace(".base_layer.", "."): value
             for name, value in model.state_dict().items()
-            if ".lora_" not in name
+            if ".lora_" not in name and name.removesuffix(".mask") not in layers
         }
         for name, layer in layers.items():
             state[f"{name}.weight"] = layer.effective_weight().detach()

@@ -70,18 +70,19 @@ def train_pruned(
     pruner = config["pruner"]
     masks, cost, pruning = MaskSet.ones(params), Cost(), None
     saved = readable(checkpoint.path) if checkpoint is not None else None
-    zero_shot = ZeroShot(config, module, data, machine)
+    earlier = saved["seven_bench"] if saved is not None else {}
+    zero_shot = ZeroShot(config, module, data, machine, earlier.get("zero_shot"))
     if pruner["timing"] == "during":
         pruning = pruning_during(config, module, params, data)
     elif saved is not None:  # scored in an earlier life of this run
-        cost = Cost(**saved["seven_bench"]["scoring"])
+        cost = Cost(**earlier["scoring"])
     elif pruner["timing"] == "before":
         masks, cost = score_and_prune(config, module, params, data, machine)
         zero_shot.measure("pruned")
     elif below is not None:
         masks, cost = prune_below(config, module, params, data, machine, below)
     if checkpoint is not None:
-        checkpoint.scoring = asdict(cost)
+        checkpoint.scoring, checkpoint.zero_shot = asdict(cost), zero_shot.found
     prepare(module, config, masks, params if pruning else {}, dense_record)
     callback = PruningCallback(params, masks, pruning)
     metric, more = config["task"]["metric"], [*keep_step(config, module, data, checkpoint)]

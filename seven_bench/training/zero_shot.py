@@ -13,16 +13,23 @@ class ZeroShot:
     """Scores the module on test as it is made (`dense`), and at every `measure`.
 
     Does nothing for tasks other than CLIP's, or when the start was trained on the task. `found`:
-    metrics by name, as `zero_shot_accuracy_dense`.
+    metrics by name, as `zero_shot_accuracy_dense`; given those, of an earlier life of the run, it
+    does not measure them again.
     """
 
     def __init__(
-        self, config: Config, module: TaskModule, data: TaskData, machine: Machine
+        self,
+        config: Config,
+        module: TaskModule,
+        data: TaskData,
+        machine: Machine,
+        found: dict[str, float] | None = None,
     ) -> None:
         self.module, self.data, self.machine = module, data, machine
         self.wanted = config["task"]["kind"] == "clip" and config["start"]["kind"] != "dense"
-        self.found: dict[str, float] = {}
-        self.measure("dense")
+        self.found = found or {}
+        if found is None:
+            self.measure("dense")
 
     def measure(self, name: str) -> None:
         """Scores the module's weights as they are now; the random generators do not move."""
