@@ -50,7 +50,7 @@ _COSTS = {
     "cost.peak_memory_bytes": "peak memory, bytes",
 }
 #: Numbers beside the metrics that no method changes.
-_ABOUT_THE_TASK = ("metrics.majority", "metrics.test_examples")
+_ABOUT_THE_TASK = ("metrics.majority", "metrics.test_examples", "metrics.train_examples")
 
 
 @dataclass(frozen=True)

@@ -94,13 +94,17 @@ class Cell:
 
     @cached_property
     def train_examples(self) -> int | None:
-        """Training examples of an epoch, as recorded or else from the bill; None where unknown."""
+        """Training examples of an epoch, as recorded or else from the bill; None where unknown.
+
+        The bill of a method that trains more than once does not tell.
+        """
         recorded = self.get("metrics.train_examples")
         if recorded is not None:
             return int(recorded)
         billed = self.get("cost.example_equivalents.training")
         epochs = self.setting("trainer.max_epochs")
-        if not billed or not epochs or self.setting("trainer.max_steps") is not None:
+        once = self.get("timing") in (None, "none", "before", "during")
+        if not billed or not epochs or not once or self.setting("trainer.max_steps") is not None:
             return None
         passes = 4 if self.setting("finetune.distill") else 3  # a teacher looks at each example too
         return round(float(billed) / passes / float(epochs))

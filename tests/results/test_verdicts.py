@@ -62,6 +62,7 @@ def write_cell(
             finetune=changes.get("finetune", "full"),
             pattern=changes.get("pattern", "unstructured"),
             control=changes.get("control", "none"),
+            timing=changes.get("timing", "before"),
             seed=seed,
             cell_id=changes.get("cell_id", ""),
             sparsity__target=sparsity,
@@ -71,6 +72,8 @@ def write_cell(
             metrics__test_examples=round(scored * test),
             cost__example_equivalents__training=round(3 * epochs * 0.9 * subset * train),
         )
+        if "trained" in changes:
+            record["metrics"]["train_examples"] = changes["trained"]
         folder = write_run(root, record)
         settings = {
             "trainer": {"max_epochs": epochs, "max_steps": None, "lr": 2e-5, "batch_size": 32},
@@ -150,6 +153,8 @@ def test_no_runs_is_said(tmp_path: Path, check: Check) -> None:
         ({"pattern": "nm_2_4"}, "pattern: ours nm_2_4, published unstructured"),
         ({"distill": True}, "distillation: ours yes, published no"),
         ({"config": False}, "the size of the training set is not recorded"),
+        ({"timing": "after"}, "the size of the training set is not recorded"),
+        ({"trained": 1_000}, "trained on 1,000 of 3,668 examples"),
     ],
 )
 def test_another_setting_is_never_matched(
