@@ -207,6 +207,7 @@ def _metrics(
     metrics["best_epoch"], metrics["last_epoch"] = trained.best_epoch, trained.last_epoch
     metrics["majority"] = data.majority(metric["name"])
     metrics["test_examples"] = data.scored_examples()
+    metrics["train_examples"] = data.size("train")  # a subset is never held against a whole
     main = {
         "name": metric["name"],
         "value": chosen[metric["name"]],

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from seven_bench.results.groups import DENSE, Group
 from seven_bench.results.overlap import Overlaps
+from seven_bench.results.sentinels import tabulate_sentinels
 from seven_bench.results.statistics import (
     ALPHA,
     WANTED_BLOCKS,
@@ -49,7 +50,7 @@ _COSTS = {
     "cost.peak_memory_bytes": "peak memory, bytes",
 }
 #: Numbers beside the metrics that no method changes.
-_ABOUT_THE_TASK = ("metrics.majority", "metrics.test_examples")
+_ABOUT_THE_TASK = ("metrics.majority", "metrics.test_examples", "metrics.train_examples")
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def render_page(content: PageContent, folder: str | Path) -> str:
     environment.globals["value"] = format_value
     style, script = (_TEMPLATES / name for name in ("page.css", "page.js"))
     code = script.read_text(encoding="utf-8")
+    sentinels, sentinels_damaged = tabulate_sentinels(content.groups)
     return environment.get_template("page.html").render(
         style=Markup(style.read_text(encoding="utf-8")),
         colours=Markup(_list_colours()),
@@ -97,6 +99,8 @@ def render_page(content: PageContent, folder: str | Path) -> str:
         totals=_count_totals(content.records),
         ranks=_tabulate_ranks(content.ranks),
         environments=_list_environments(content.records),
+        sentinels=sentinels,
+        sentinels_damaged=sentinels_damaged,
     )
 
 

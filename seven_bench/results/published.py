@@ -1,0 +1,269 @@
+"""Published numbers: the rows and the ordering claims of `conf/paper/*.yaml`.
+
+A file is laid out as the tables that it quotes. `common` holds fields of all its rows. Each block
+of `rows` is one table: under `values`, a line for each value of the field named `by` (default: the
+method); a field that is a list has one entry a column. In a cell, `84.3±0.2` carries a standard
+deviation, `~` marks what its source or its reader calls approximate, `<` and `>` a bound, null what
+could not be read. `unit` is the cells' unit: `percent` is stored as a fraction.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+KINDS = ("table", "digitised", "second_hand")
+DENOMINATORS = ("prunable", "encoder", "non_embedding", "model")
+UNITS = {"percent": 0.01, "plain": 1.0}
+#: Pixels of a figure, and values their source calls approximate: a point.
+READ_OFF = 0.01
+#: What a printed figure is held to at least, as a fraction; by task twice the standard deviation
+#: over five seeds that SMP's authors publish, where that is more.
+PRINTED = 0.003
+PRINTED_BY_TASK = {
+    "glue/sst2": 0.0072,
+    "glue/mrpc": 0.024,
+    "glue/rte": 0.032,
+    "glue/cola": 0.014,
+}
+_CELL = re.compile(r"([~<>]?)(-?\d+(?:\.\d+)?)(?:±(\d+(?:\.\d+)?))?")
+
+
+class PaperError(ValueError):
+    """A file of published numbers that cannot be used; the message says where and why."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published number, with what is known of its setting; None is "not stated".
+
+    `value`, `std` and `tolerance` are in the record's unit (fractions for percentages).
+    `sparsity` is the fraction removed of `denominator`. `method` is the suite's name where it has
+    the method. `bound` is "<" or ">" where the value limits what was published. `linears` counts
+    the layers that were pruned. A row with `hardware` belongs to that machine.
+    """
+
+    source: str
+    locator: str
+    kind: str
+    task: str
+    model: str
+    method: str
+    metric: str
+    value: float
+    tolerance: float
+    std: float | None = None
+    bound: str = ""
+    approximate: bool = False
+    split: str | None = None
+    start: str | None = None
+    sparsity: float | None = None
+    denominator: str | None = None
+    pattern: str = "unstructured"
+    distribution: str | None = None
+    finetune: str = "full"
+    epochs: float | None = None
+    lr: float | None = None
+    batch_size: int | None = None
+    schedule: str | None = None
+    kd: bool | None = None
+    seeds: int | None = None
+    linears: int | None = None
+    hardware: str | None = None
+    higher_is_better: bool = True
+    experiment: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`above` is better than `below` by more than `by`, in the metric's unit.
+
+    Both are rows without a value: they carry the setting in which the claim was made.
+    """
+
+    above: Row
+    below: Row
+    by: float = 0.0
+
+
+@dataclass(frozen=True)
+class Paper:
+    """One file: its rows and claims. Methods in `reconstructed` have no released code."""
+
+    name: str
+    title: str
+    source: str
+    rows: tuple[Row, ...]
+    claims: tuple[Claim, ...]
+    reconstructed: frozenset[str]
+    settings: Mapping[str, str]
+
+
+_FIELDS = {field.name for field in fields(Row)} - {"value", "bound", "approximate", "source"}
+_TEXTS = {
+    *("locator", "kind", "task", "model", "method", "metric", "split", "start", "denominator"),
+    *("pattern", "distribution", "finetune", "schedule", "hardware", "experiment", "note"),
+}
+_FLAGS = {"kd", "higher_is_better"}
+_REQUIRED = ("locator", "kind", "task", "model", "method", "metric")
+
+
+def list_papers(folder: str | Path) -> list[str]:
+    """Names of the papers in a folder, sorted."""
+    return sorted(path.stem for path in Path(folder).glob("*.yaml"))
+
+
+def read_paper(path: str | Path) -> Paper:
+    """Read one file of published numbers.
+
+    Raises PaperError for a file that is missing or malformed, naming the block and the field.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PaperError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except yaml.YAMLError as error:
+        raise PaperError(f"{path}: is not YAML ({str(error).splitlines()[0]})") from error
+    known = {"title", "source", "common", "rows", "claims", "reconstructed", "settings"}
+    if not isinstance(content, dict) or not {"title", "source", "rows"} <= content.keys() <= known:
+        raise PaperError(
+            f"{path}: needs title, source and rows; may have {', '.join(sorted(known))}"
+        )
+    common = {"source": content["source"], **(content.get("common") or {})}
+    rows: list[Row] = []
+    claims: list[Claim] = []
+    for number, block in enumerate(content["rows"] or [], 1):
+        try:
+            rows += _expand(common, block)
+        except (TypeError, ValueError) as error:
+            raise PaperError(f"{path}: block {number} of rows: {error}") from error
+    for number, block in enumerate(content.get("claims") or [], 1):
+        try:
+            claims += _expand_claim(common, block)
+        except (TypeError, ValueError) as error:
+            raise PaperError(f"{path}: block {number} of claims: {error}") from error
+    return Paper(
+        path.stem,
+        str(content["title"]),
+        str(content["source"]),
+        tuple(rows),
+        tuple(claims),
+        frozenset(content.get("reconstructed") or ()),
+        {str(key): str(value) for key, value in (content.get("settings") or {}).items()},
+    )
+
+
+def _expand(common: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Row]:
+    """The rows of one table: its lines times its columns, without the cells that are null."""
+    given = {**common, **block}
+    values, by = given.pop("values"), given.pop("by", "method")
+    scale = _scale(given)
+    columns = {name: value for name, value in given.items() if isinstance(value, list)}
+    for key, line in values.items():
+        for name, column in columns.items():
+            if len(column) != len(line):
+                raise ValueError(f"{name} has {len(column)} columns, {key} has {len(line)}")
+        for index, cell in enumerate(line):
+            if cell is None:
+                continue
+            here = {name: column[index] for name, column in columns.items()}
+            yield _make_row({**given, **here, by: key}, cell, scale)
+
+
+def _scale(given: dict[str, Any]) -> float:
+    unit = given.pop("unit", "plain")
+    if unit not in UNITS:
+        raise ValueError(f"unit={unit}: allowed are {', '.join(UNITS)}")
+    return UNITS[unit]
+
+
+def _make_row(given: Mapping[str, Any], cell: Any, scale: float) -> Row:
+    found = _CELL.fullmatch(str(cell).strip())
+    if found is None:
+        raise ValueError(f"{cell!r} is not a number, ~number, <number, >number or number±number")
+    mark, number, spread = found.groups()
+    row = _make_setting(given, scale)
+    std = row.std if spread is None else float(spread) * scale
+    row = replace(
+        row,
+        value=round(float(number) * scale, 10),
+        std=None if std is None else round(std, 10),
+        bound=mark if mark in ("<", ">") else "",
+        approximate=mark == "~",
+    )
+    return row if given.get("tolerance") is not None else replace(row, tolerance=_tolerate(row))
+
+
+def _make_setting(given: Mapping[str, Any], scale: float) -> Row:
+    """A row without its value."""
+    source = given["source"]
+    settings = {name: value for name, value in given.items() if name != "source"}
+    if unknown := settings.keys() - _FIELDS:
+        raise ValueError(f"unknown field {', '.join(sorted(unknown))}")
+    if missing := [name for name in _REQUIRED if settings.get(name) is None]:
+        raise ValueError(f"{', '.join(missing)} is missing")
+    plain = {name: _read(name, value) for name, value in settings.items() if value is not None}
+    for name, allowed in (("kind", KINDS), ("denominator", DENOMINATORS)):
+        if name in plain and plain[name] not in allowed:
+            raise ValueError(f"{name}={plain[name]}: allowed are {', '.join(allowed)}")
+    if not 0 <= plain.get("sparsity", 0) < 1:
+        raise ValueError(f"sparsity={plain['sparsity']}: is the fraction removed, in [0, 1)")
+    for name in ("std", "tolerance"):
+        if name in plain:
+            plain[name] = round(plain[name] * scale, 10)
+    return Row(source=source, value=math.nan, **{"tolerance": math.nan, **plain})
+
+
+def _read(name: str, value: Any) -> Any:
+    if name in _TEXTS:
+        return str(value)
+    if name in _FLAGS:
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}={value}: allowed are true and false")
+        return value
+    number = float(value)  # 8e-5 is text to YAML 1.1
+    return int(number) if name in ("seeds", "batch_size", "linears") else number
+
+
+def _tolerate(row: Row) -> float:
+    """How far from the published value still counts as the same.
+
+    A printed value: twice its standard deviation, at least 0.3 points, and at least twice the
+    deviation known for its task. A value read off a figure, or approximate: a point.
+    """
+    if row.kind == "digitised" or row.approximate:
+        return READ_OFF
+    return max(2 * (row.std or 0.0), PRINTED_BY_TASK.get(row.task, PRINTED))
+
+
+def _expand_claim(common: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Claim]:
+    """One claim for each task, sparsity and pair of neighbours."""
+    given = {**common, **block}
+    order, above, below = (given.pop(name, None) for name in ("order", "above", "below"))
+    if (order is None) == (above is None) or (above is None) != (below is None):
+        raise ValueError("needs either order, or above and below")
+    pairs = list(pairwise(order)) if order else [(above, other) for other in below]
+    scale = _scale(given)
+    margin = float(given.pop("by", 0)) * scale
+    tasks, sparsities = (_as_list(given.pop(name)) for name in ("task", "sparsity"))
+    for task in tasks:
+        for sparsity in sparsities:
+            here = {**given, "task": task, "sparsity": sparsity}
+            for better, worse in pairs:
+                first, second = (
+                    _make_setting({**here, "method": name}, scale) for name in (better, worse)
+                )
+                yield Claim(first, second, margin)
+
+
+def _as_list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else [value]
