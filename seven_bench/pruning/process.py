@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seven_bench.pruning.distributions import kept_count
-from seven_bench.pruning.masks import MaskSet, prune
+from seven_bench.pruning.masks import MaskSet, prune, reachable_count
 from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.schedules import Plan, Schedule
 from seven_bench.pruning.scores import Observation, Score
@@ -97,7 +96,7 @@ class Pruning:
         scores = method.score.scores(params, self.masks)
         competing = self.masks if method.masking == "hard" else MaskSet.ones(params)
         self.masks = prune(
-            scores, competing, sparsity, method.distribution, method.pattern, method.cut
+            scores, competing, sparsity, method.distribution, method.pattern, method.cut, params
         )
         if method.rescore and self.step < self.plan.reached:
             method.score.reset(params, self.generator)
@@ -109,7 +108,7 @@ class Pruning:
         """Raises ValueError when the plan did not reach its end, the exact count was missed, or
         nothing was removed where something was to be.
         """
-        wanted = kept_count(self.masks.total, self.method.sparsity)
+        wanted = reachable_count(self.masks, self.method.sparsity, self.method.pattern)
         if not self.reached:
             raise ValueError(f"pruning ended at step {self.step} of {self.plan.reached}")
         if self.method.cut == "exact" and self.masks.kept != wanted:
