@@ -63,7 +63,7 @@ def decisive_part(config: Config) -> Config:
     if start["kind"] == "dense":
         part["start"]["run"] = identify(dense_start(config)).run_id
     if config["pruner"]["timing"] == "none":
-        part["sparsity"] = 0.0
+        part.update(sparsity=0.0, pattern=None, distribution=None, control=None)
     part["trainer"]["threads"] = threads(config)
     part["trainer"].pop("checkpoint_every", None)
     for key, old in LEDGER.items():

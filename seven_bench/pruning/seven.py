@@ -9,6 +9,13 @@ import torch
 from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.scores import Observation, Score, zeros
 
+NOISE = {
+    "damped": "c: a noisy gradient counts less",
+    "none": "1: accumulated |w g|",
+    "inverted": "1 / c: a noisy gradient counts more",
+    "shuffled": "the c of another weight of the same tensor, in an order drawn once",
+}
+
 
 class SevenScore(Score):
     """Accumulated |w g|, each step damped by how noisy the weight's gradient has been.
@@ -27,27 +34,38 @@ class SevenScore(Score):
         a1, a2: decay of the two moments, in [0, 1).
         signed: whether the first moment keeps the gradient's sign (the absolute value of mhat is
             taken in the score).
+        noise: what becomes of c = mhat / vhat, of `NOISE`; for analysis.
 
     Raises:
-        ValueError: a decay outside [0, 1).
+        ValueError: a decay outside [0, 1), an unknown `noise`.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
-    state: ClassVar[tuple[str, ...]] = ("first", "second", "importance", "t")
+    state: ClassVar[tuple[str, ...]] = ("first", "second", "importance", "order", "t")
 
-    def __init__(self, a1: float = 0.8, a2: float = 0.9, signed: bool = False) -> None:
+    def __init__(
+        self, a1: float = 0.8, a2: float = 0.9, signed: bool = False, noise: str = "damped"
+    ) -> None:
+        if noise not in NOISE:
+            raise ValueError(f"score.noise={noise!r}: allowed are {', '.join(NOISE)}")
         for name, value in (("a1", a1), ("a2", a2)):
             if not 0 <= value < 1:
                 raise ValueError(f"score.{name}={value!r}: allowed is a number in [0, 1)")
-        self.a1, self.a2, self.signed = a1, a2, signed
+        self.a1, self.a2, self.signed, self.noise = a1, a2, signed, noise
         self.first: Params = {}
         self.second: Params = {}
         self.importance: Params = {}
+        self.order: Params = {}
         self.t = 0
 
     def reset(self, params: Params, generator: torch.Generator | None = None) -> None:
         self.first, self.second, self.importance = zeros(params), zeros(params), zeros(params)
         self.t = 0
+        if self.noise == "shuffled":  # one order for good: else the noise would average out
+            self.order = {
+                n: torch.randperm(p.numel(), generator=generator).to(p.device)
+                for n, p in params.items()
+            }
 
     @torch.no_grad()
     def observe(self, seen: Observation) -> None:
@@ -59,8 +77,19 @@ class SevenScore(Score):
             m.lerp_(gradient if self.signed else gradient.abs(), 1 - self.a1)
             v.mul_(self.a2).addcmul_(gradient, gradient, value=1 - self.a2)
             steadiness = (m.abs() if self.signed else m) / unbias1
-            steadiness.div_((v / unbias2).sqrt_().add_(1e-9))
-            importance.addcmul_((gradient * weight).abs_(), steadiness).mul_(seen.masks[name])
+            deviation = (v / unbias2).sqrt_().add_(1e-9)
+            if self.noise == "inverted":
+                steadiness = deviation.div_(steadiness.add_(1e-9))
+            else:
+                steadiness.div_(deviation)
+            if self.noise == "shuffled":
+                steadiness = steadiness.reshape(-1)[self.order[name]].view_as(steadiness)
+            change = (gradient * weight).abs_()
+            if self.noise == "none":
+                importance.add_(change)
+            else:
+                importance.addcmul_(change, steadiness)
+            importance.mul_(seen.masks[name])
         self.t += 1
 
     def scores(self, params: Params, masks: Params) -> Params:
