@@ -225,6 +225,8 @@ class _Linear(TorchFunctionMode):
         if name == "embedding":
             weight = args[1]
             return torch.ones(*args[0].shape, weight.shape[1], dtype=weight.dtype).to(weight.device)
+        if name == "linear":
+            return func(args[0].double(), *args[1:], **kwargs)
         if name == "conv2d":
             return func(torch.ones_like(args[0], dtype=args[1].dtype), *args[1:], **kwargs)
         if name in ("cross_entropy", "mse_loss", "binary_cross_entropy_with_logits"):
