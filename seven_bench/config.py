@@ -14,6 +14,7 @@ from seven_bench.data.weights import TOKENIZER, begins_pretrained, locate, token
 from seven_bench.errors import ConfigError
 from seven_bench.identity import Config, conf_dir
 from seven_bench.pruning.schedules import steps_of
+from seven_bench.validity import ONE_SHOT, declared, resolve
 
 TIMINGS = ("none", "before", "during", "rounds", "after")
 CHOICES = {
@@ -40,11 +41,13 @@ RANGES = {  # key: (lowest, lowest is allowed, highest, whole, null is allowed)
     "trainer.gradient_clip": (0, math.inf, float, True),
     "pruner.calibration.examples": (1, math.inf, int, False),
     "pruner.calibration.batch_size": (1, math.inf, int, False),
+    "pruner.calibration.temperature": (1e-3, math.inf, float, True),
     "pruner.rounds.fraction": (0, 1, float, True),
     "trainer.checkpoint_every": (0, math.inf, float, False),
 }
 METHOD_DEFAULTS = {
     "distribution": "global",
+    "distributions": None,  # all that the score allows
     "pattern": "unstructured",
     "cut": "exact",
     "observe_at": "before_step",
@@ -71,12 +74,13 @@ def checked(composed: Any) -> Config:
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     config: Config = dict(plain)
     if config["pruner"]["timing"] != "none":
-        config["pruner"] = {**METHOD_DEFAULTS, **config["pruner"]}
+        config["pruner"] = _method(config["pruner"])
     _check_sparsity(config)
     _check_seed(config)
     _check_values(config, config["trainer"], "trainer")
     if "train" in config["start"]:
         _check_values(config, config["start"]["train"], "start.train")
+    resolve(config)
     _check_pruner(config)
     _check_finetune(config)
     _check_packages(config)
@@ -84,6 +88,18 @@ def checked(composed: Any) -> Config:
     local_files(config["task"]["source"], config["data_root"], config["task"]["name"])
     _check_writable(config["output_root"])
     return config
+
+
+def _method(pruner: Config) -> Config:
+    """The pruner node with all its keys.
+
+    Raises: ConfigError on a key that no method has.
+    """
+    known = {*METHOD_DEFAULTS, "name", "timing", "score", "schedule"}
+    if odd := pruner.keys() - known:
+        raise ConfigError(f"pruner.{min(odd)}: no such key; known are {', '.join(sorted(known))}")
+    fixed = pruner.get("distributions")
+    return {**METHOD_DEFAULTS, **({"distribution": fixed[0]} if fixed else {}), **pruner}
 
 
 def calibration_batches(config: Config) -> int:
@@ -145,11 +161,29 @@ def _check_pruner(config: Config) -> None:
         return
     from seven_bench.build import build
 
+    needs = declared(pruner["score"]["_target_"])["needs"]
+    if needs > {"weights"} or "weights" not in needs:
+        _check_calibration(pruner)
     batches = calibration_batches(config)
     try:
-        build(pruner["schedule"]).plan(batches, batches)
+        schedule = build(pruner["schedule"])
+        schedule.plan(batches, batches)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"pruner={pruner['name']}: {error} (calibration batches)") from error
+    if (once := needs & ONE_SHOT) and schedule.name != "one_shot":
+        raise ConfigError(
+            f"pruner.schedule={schedule.name}: a score that needs {', '.join(once)} is taken once; "
+            "allowed is OneShot"
+        )
+
+
+def _check_calibration(pruner: Config) -> None:
+    given = pruner["calibration"] or {}
+    if not {"examples", "batch_size"} <= given.keys() <= {"examples", "batch_size", "temperature"}:
+        raise ConfigError(
+            f"pruner.calibration={pruner['calibration']}: the score of pruner={pruner['name']} "
+            "wants the keys examples and batch_size (and may have temperature)"
+        )
 
 
 def _check_rounds(pruner: Config) -> None:

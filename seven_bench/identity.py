@@ -75,7 +75,7 @@ def decisive_part(config: Config) -> Config:
         part["model"]["tokenizer"] = _tokenizer(config)
     part["start"], part["finetune"] = _start(config, "run_id"), _finetune(config, "run_id")
     if config["pruner"]["timing"] == "none":
-        part["sparsity"] = 0.0
+        part.update(sparsity=0.0, pattern=None, distribution=None, control=None)
     part["trainer"]["threads"] = threads(config)
     part["trainer"].pop("checkpoint_every", None)
     if not part["finetune"].get("distill"):

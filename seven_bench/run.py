@@ -184,7 +184,7 @@ def _record(config: Config, identity: Identity, model: nn.Module, masks: MaskSet
         "timing": pruner["timing"],
         "distribution": pruner.get("distribution", "none"),
         "pattern": pruner.get("pattern", "none"),
-        "control": "none",
+        "control": "none" if unpruned else config["control"]["name"],
         "finetune": config["finetune"]["name"],
         "seed": config["seed"],
         **sizes(model, masks, 0.0 if unpruned else config["sparsity"]),

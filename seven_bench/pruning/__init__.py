@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from seven_bench.pruning.masks import MaskSet as MaskSet
     from seven_bench.pruning.masks import make_masks as make_masks
     from seven_bench.pruning.masks import prune as prune
+    from seven_bench.pruning.masks import reachable_count as reachable_count
     from seven_bench.pruning.patterns import PATTERNS as PATTERNS
     from seven_bench.pruning.prunable import Params as Params
     from seven_bench.pruning.prunable import denominators as denominators
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "distributions": ("DISTRIBUTIONS", "Counts", "allocate", "kept_count"),
-    "masks": ("MaskSet", "make_masks", "prune"),
+    "masks": ("MaskSet", "make_masks", "prune", "reachable_count"),
     "patterns": ("PATTERNS",),
     "prunable": ("Params", "denominators", "layer_counts", "prunable_parameters"),
     "schedules": (

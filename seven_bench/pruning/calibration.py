@@ -8,10 +8,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from seven_bench.pruning.masks import MaskSet
 from seven_bench.pruning.process import Pruning
 from seven_bench.pruning.prunable import Params
+from seven_bench.pruning.suppliers import (
+    SUPPLIERS,
+    TWICE,
+    Scene,
+    blocks,
+    hessian_gradient,
+    second_order,
+)
 
 
 @contextmanager
@@ -32,22 +41,6 @@ def scoring(model: nn.Module, params: Params) -> Iterator[None]:
             parameter.requires_grad_(mode)
 
 
-def gradients(loss: Tensor, params: Params) -> Params:
-    """The gradient of a scalar loss, per parameter.
-
-    Raises: ValueError when it is not finite or a parameter takes no part in the loss.
-    """
-    if not bool(torch.isfinite(loss)):
-        raise ValueError(f"the loss on a calibration batch is {float(loss)}")
-    found = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
-    grads = {}
-    for name, gradient in zip(params, found, strict=True):
-        if gradient is None:
-            raise ValueError(f"{name} takes no part in the loss: it cannot be scored")
-        grads[name] = gradient
-    return grads
-
-
 def prune_before(
     pruning: Pruning,
     model: nn.Module,
@@ -58,24 +51,70 @@ def prune_before(
 ) -> MaskSet:
     """Scores on `batches`, one step each, and tightens the masks as the plan says.
 
+    Scores see the weights as they were at the start, gradients are those of the masked model. Under
+    other masking than `hard` every weight competes at each update: regrowth inside the loop.
+
     Args:
         pruning: made for these parameters, with a plan over the number of batches.
         model: the plain model; its removed weights are zero when this returns, nothing else moved.
         params: its prunable weights.
         loss: the mean loss of a batch under `model`.
         batches: as many as the plan has steps.
-        reduce: takes the mean of a batch's gradients over the processes that share the batch.
+        reduce: takes the mean of what a batch gives over the processes that share the batch.
 
     Returns: the masks, of exactly the count asked for.
 
-    Raises: ValueError on a loss that is not finite or when the plan was not finished.
+    Raises: ValueError on a loss that is not finite, a need that cannot be met, or when the plan was
+        not finished.
     """
-    gradient_free = pruning.method.score.needs <= {"weights"}
+    needs = pruning.method.score.needs - {"weights"}
+    if unknown := needs - SUPPLIERS.keys():
+        raise ValueError(f"scoring before training supplies no {', '.join(sorted(unknown))}")
+    if (twice := needs & TWICE) and pruning.plan.count > 1:
+        raise ValueError(f"{', '.join(sorted(twice))}: scored in one shot, not gradually")
+    if twice:
+        batches = list(batches)
+    dense = {name: p.detach().clone() for name, p in params.items()}
     with scoring(model, params):
+        scene = Scene(model, params, dense, loss, batches, pruning, reduce)
+        supplies = [SUPPLIERS[need](scene) for need in sorted(needs)]
         for batch in batches:
-            if not gradient_free and pruning.plan.observes(pruning.step + 1):
-                pruning.observe(params, reduce(gradients(loss(batch), params)))
-            if pruning.advance(params):
-                pruning.masks.apply_(params)
+            if pruning.plan.observes(pruning.step + 1):
+                seen = [supply(batch) for supply in supplies]
+                if fields := {name: value for part in seen for name, value in part.items()}:
+                    pruning.observe(dense, **fields)
+            if pruning.advance(dense):
+                _write(params, dense, pruning.masks)
+    _write(params, dense, pruning.masks)
     pruning.check_finished()
     return pruning.masks
+
+
+@torch.no_grad()
+def _write(params: Params, dense: Params, masks: MaskSet) -> None:
+    for name, parameter in params.items():
+        torch.mul(dense[name], masks[name], out=parameter.data)
+
+
+def passes(
+    needs: frozenset[str],
+    model: nn.Module,
+    params: Params,
+    loss: Callable[[Any], Tensor],
+    batch: Any,
+) -> float:
+    """Example equivalents of scoring one example: a forward pass is 1, a gradient 3.
+
+    A Hessian-gradient product counts the operations that it is measured to take on `batch`.
+    """
+    total = 3.0 * len(needs & {"gradients", "example_squares", "linear_gradient"})
+    if "activations" in needs:
+        total += len(blocks(params))
+    if "hessian_gradient" in needs:
+        with scoring(model, params), second_order():
+            with FlopCounterMode(display=False) as forward:
+                loss(batch)
+            with FlopCounterMode(display=False) as product:
+                hessian_gradient(loss(batch), params, params)
+        total += 3 + product.get_total_flops() / forward.get_total_flops()
+    return total

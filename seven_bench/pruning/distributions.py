@@ -1,20 +1,29 @@
 """Distributions: how the number of weights to keep is spread over the tensors.
 
-Counts, not thresholds, are the interface: they are whole numbers that add up exactly.
+Counts, not thresholds, are the interface: they are whole numbers that add up exactly. Torch is
+imported where scores are at hand, for the config's checks read the names alone.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-from seven_bench.pruning.prunable import Params
-from seven_bench.pruning.threshold import count_above, kth_largest
+from seven_bench.pruning.patterns import PATTERNS, Pattern, units_by_size
+
+if TYPE_CHECKING:
+    from seven_bench.pruning.prunable import Params
 
 
 class Counts(dict[str, int]):
-    """Weights to keep per tensor; `threshold` is the score at which a global cut fell."""
+    """Weights to keep per tensor.
+
+    `threshold` is the score at which a global cut fell; `rows` the weights to keep in each row of
+    each tensor, where rows have counts of their own.
+    """
 
     threshold: float | None = None
+    rows: dict[str, list[int]] | None = None
 
 
 def kept_count(total: int, sparsity: float) -> int:
@@ -31,30 +40,101 @@ def kept_count(total: int, sparsity: float) -> int:
     return total - round(sparsity * total)
 
 
-def allocate(scores: Params, masks: Params, *, count: int, mode: str = "global") -> Counts:
+def allocate(
+    scores: Params,
+    masks: Params,
+    *,
+    count: int,
+    mode: str = "global",
+    pattern: str = "unstructured",
+    weights: Params | None = None,
+) -> Counts:
     """Spreads `count` weights over the tensors.
 
     Args:
-        scores: one tensor per parameter, higher is kept; only `global` looks at the values.
+        scores: one tensor per parameter, higher is kept; `global` alone looks at the values.
         masks: the living weights, bool, of the same shapes; removed ones do not compete.
         count: how many weights stay, in [0, number of living weights].
         mode: of `DISTRIBUTIONS`.
+        pattern: of `PATTERNS`; whole units of it are counted.
+        weights: whose magnitudes give the quotas of `lamp`; the scores themselves if None.
 
-    Returns: the count per tensor, in parameter order; they add up to `count` exactly and none is
-        above what lives in its tensor.
+    Returns: the count per tensor, in parameter order, none above what lives in its tensor. They add
+        up to `count` exactly, or to the most below it that whole units of the pattern can hold.
 
-    Raises: ValueError on an unknown mode, a count out of range, or a score that is not finite.
+    Raises: ValueError on an unknown mode or pattern, a pair of them that cannot be, a count out of
+        range, or a score that is not finite.
     """
     if mode not in DISTRIBUTIONS:
         raise ValueError(f"distribution={mode!r}: allowed are {', '.join(DISTRIBUTIONS)}")
+    if pattern not in PATTERNS:
+        raise ValueError(f"pattern={pattern!r}: allowed are {', '.join(PATTERNS)}")
+    form = PATTERNS[pattern]
+    if mode not in form.distributions:
+        allowed = ", ".join(form.distributions)
+        raise ValueError(f"distribution={mode!r}: pattern={pattern} allows {allowed}")
     living = {name: int(mask.count_nonzero()) for name, mask in masks.items()}
     if not 0 <= count <= sum(living.values()):
         raise ValueError(f"cannot keep {count} weights: {sum(living.values())} live")
-    return DISTRIBUTIONS[mode](scores, masks, living, count)
+    quota = weights if mode == "lamp" and weights is not None else scores
+    if form.single:
+        return DISTRIBUTIONS[mode](quota, masks, living, count)
+    return _whole_units(form, mode, quota, masks, living, count)
+
+
+def _whole_units(
+    form: Pattern, mode: str, scores: Params, masks: Params, living: dict[str, int], count: int
+) -> Counts:
+    """Counts in whole units. Tensors whose units are of one size share a number of units."""
+    size = {name: math.prod(form.unit(name, score.shape)) for name, score in scores.items()}
+    units = {name: living[name] // size[name] for name in scores}
+    available: dict[int, int] = {}
+    for name, one in size.items():
+        available[one] = available.get(one, 0) + units[name]
+    means = {name: form.reduce(name, score) for name, score in scores.items()}
+    alive = {name: form.reduce(name, mask) for name, mask in masks.items()}
+    if mode == "global":
+        ideal = _best_that_fit(means, alive, size, count) if len(available) > 1 else {}
+    else:
+        ideal = DISTRIBUTIONS[mode](scores, masks, living, count)
+    wanted = dict.fromkeys(available, 0)
+    for name, weights in ideal.items():
+        wanted[size[name]] += weights
+    wanted = {one: round(weights / one) for one, weights in wanted.items()}
+    counts = Counts.fromkeys(scores, 0)
+    for one, number in units_by_size(available, wanted, count).items():
+        names = [name for name in scores if size[name] == one]
+        here = {name: units[name] for name in names}
+        if mode == "global":
+            picked = {n: means[n] for n in names}, {n: alive[n] for n in names}
+            part = _global(*picked, here, number)
+        else:
+            part = _in_proportion({n: ideal[n] for n in names}, here, number)
+        counts.update({name: units_kept * one for name, units_kept in part.items()})
+    return Counts(counts)
+
+
+def _best_that_fit(
+    means: Params, alive: Params, size: dict[str, int], count: int
+) -> dict[str, int]:
+    """Weights per tensor when units of any size are taken by their mean score while they fit."""
+    import torch
+
+    means = {
+        name: mean.where(alive[name], float("-inf")).reshape(-1) for name, mean in means.items()
+    }
+    tensor = torch.cat([torch.full(m.shape, i) for i, m in enumerate(means.values())])
+    weight = torch.tensor([size[name] for name in means])[tensor]
+    order = torch.cat([mean.cpu() for mean in means.values()]).argsort(descending=True, stable=True)
+    taken = tensor[order][weight[order].cumsum(0) <= count]
+    units = torch.bincount(taken, minlength=len(means)).tolist()
+    return {name: n * size[name] for name, n in zip(means, units, strict=True)}
 
 
 def _global(scores: Params, masks: Params, living: dict[str, int], count: int) -> Counts:
     """The `count` largest scores, wherever they are; ties by (parameter order, flat index)."""
+    from seven_bench.pruning.threshold import count_above, kth_largest
+
     if count in (0, sum(living.values())):
         return Counts(living if count else dict.fromkeys(living, 0))
     threshold = kth_largest(scores, masks, count)
@@ -72,50 +152,75 @@ def _global(scores: Params, masks: Params, living: dict[str, int], count: int) -
 
 def _uniform(scores: Params, masks: Params, living: dict[str, int], count: int) -> Counts:
     """The same density in every tensor."""
-    return _by_density(dict.fromkeys(scores, 1.0), scores, living, count)
+    return _in_proportion({n: s.numel() for n, s in scores.items()}, living, count)
 
 
 def _erdos_renyi(scores: Params, masks: Params, living: dict[str, int], count: int) -> Counts:
     """Density in proportion to (d_in + d_out) / (d_in d_out). Mocanu et al. 2018, arXiv 1707.04780.
 
-    On linear layers this is ERK (arXiv 1911.11134) as well; a convolution's sides are summed and
-    multiplied over all its dimensions, as ERK does.
+    On linear layers this is ERK (arXiv 1911.11134) as well; a convolution's sides are summed over
+    all its dimensions, as ERK does.
     """
-    density = {name: sum(s.shape) / math.prod(s.shape) for name, s in scores.items()}
-    return _by_density(density, scores, living, count)
+    return _in_proportion({n: sum(s.shape) for n, s in scores.items()}, living, count)
 
 
-def _by_density(
-    relative: dict[str, float], scores: Params, living: dict[str, int], count: int
-) -> Counts:
-    """Whole counts in proportion to relative density x size, capped by what lives.
+def _lamp(scores: Params, masks: Params, living: dict[str, int], count: int) -> Counts:
+    """The tensors' shares of the `count` largest LAMP scores. Lee et al. 2021, arXiv 2010.07611.
+
+    Eq. 3: w_u^2 over the sum of all w_v^2 in the tensor with |w_v| >= |w_u|; removed weights are
+    in neither.
+    """
+    lamp = {}
+    for name, score in scores.items():
+        squares = score.detach().double().square().mul(masks[name]).reshape(-1)
+        ordered, order = squares.sort(descending=True, stable=True)
+        sums = ordered.cumsum(0).clamp_(min=1e-300)
+        lamp[name] = squares.float().scatter_(0, order, (ordered / sums).float()).view(score.shape)
+    return Counts(_global(lamp, masks, living, count))
+
+
+def _per_row(scores: Params, masks: Params, living: dict[str, int], count: int) -> Counts:
+    """The same density in every row, and so in every tensor; counts of rows differ by one."""
+    counts = _uniform(scores, masks, living, count)
+    counts.rows = {}
+    for name, mask in masks.items():
+        alive = mask.reshape(mask.shape[0], -1).sum(1).tolist()
+        lives = {str(row): lives for row, lives in enumerate(alive)}
+        rows = _in_proportion(dict.fromkeys(lives, 1), lives, counts[name])
+        counts.rows[name] = list(rows.values())
+    return counts
+
+
+def _in_proportion(share: dict[str, int], living: dict[str, int], count: int) -> Counts:
+    """Whole counts in proportion to `share`, capped by what lives.
 
     What a full tensor cannot take goes to the others in the same proportion; whole numbers by
-    largest remainder, ties in parameter order.
+    largest remainder, ties in parameter order. Integers throughout: a float could be one off.
     """
-    share = {name: relative[name] * scores[name].numel() for name in scores}
-    counts, open_names, left = Counts.fromkeys(scores, 0), list(scores), count
-    while True:  # fill the tensors whose share is more than they hold
-        total = sum(share[name] for name in open_names)
-        full = [n for n in open_names if left * share[n] >= living[n] * total]
-        if not full or not open_names:
+    counts, names, left = Counts.fromkeys(share, 0), list(share), count
+    while True:  # fill the tensors whose share is at least what they hold
+        total = sum(share[name] for name in names)
+        full = {n for n in names if left * share[n] >= living[n] * total}
+        if not full or total == 0:
             break
-        for name in full:
-            counts[name] = living[name]
-            left -= living[name]
-        open_names = [name for name in open_names if name not in full]
-        if left <= 0 or not open_names:
-            break
-    wanted = {name: left * share[name] / total for name in open_names}
-    for name, value in wanted.items():
-        counts[name] = math.floor(value)
-    rest = count - sum(counts.values())
-    by_remainder = sorted(open_names, key=lambda name: counts[name] - wanted[name])
-    for name in by_remainder:
-        if rest > 0 and counts[name] < living[name]:
-            counts[name] += 1
-            rest -= 1
+        counts.update({name: living[name] for name in full})
+        left -= sum(living[name] for name in full)
+        names = [name for name in names if name not in full]
+    remainder = {}
+    for name in names:
+        counts[name], remainder[name] = divmod(left * share[name], max(total, 1))
+    missing = count - sum(counts.values())
+    for name in sorted(names, key=lambda name: -remainder[name]):
+        taken = min(missing, 1 if total else living[name])
+        counts[name] += taken
+        missing -= taken
     return Counts(counts)
 
 
-DISTRIBUTIONS = {"global": _global, "uniform": _uniform, "er": _erdos_renyi}
+DISTRIBUTIONS = {
+    "global": _global,
+    "uniform": _uniform,
+    "er": _erdos_renyi,
+    "lamp": _lamp,
+    "per_row": _per_row,
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -152,19 +153,55 @@ def make_masks(
         scores: one tensor per parameter, higher is kept.
         masks: the living weights; only they compete.
         counts: weights to keep per tensor, from `allocate`.
-        pattern: of `PATTERNS`.
+        pattern: of `PATTERNS`. Of blocks and rows as many whole ones are kept as the count holds.
+            N:M keeps N of every M, whatever the counts, unless they add up to more: then the best
+            N of every M and the best of the rest (a gradual method on its way).
 
     Returns: masks of exactly these counts; ties go to the lower flat index.
 
-    Raises: ValueError on an unknown pattern, a count above what lives, a score not finite.
+    Raises: ValueError on an unknown pattern or one that does not cover a tensor, a count above what
+        lives, a score not finite.
     """
     if pattern not in PATTERNS:
         raise ValueError(f"pattern={pattern!r}: allowed are {', '.join(PATTERNS)}")
+    form, made = PATTERNS[pattern], MaskSet()
     threshold = counts.threshold if isinstance(counts, Counts) else None
-    return MaskSet(
-        (name, select_top(name, score, masks[name], counts[name], threshold))
-        for name, score in scores.items()
+    rows = counts.rows if isinstance(counts, Counts) else None
+    total = sum(mask.numel() for mask in masks.values())
+    final = form.group is not None and sum(counts.values()) * form.group[1] <= (
+        total * form.group[0]
     )
+    for name, score in scores.items():
+        living, count = masks[name], counts[name]
+        size = math.prod(form.unit(name, score.shape))
+        if rows is not None:
+            made[name] = _best_of_rows(name, score, living, torch.tensor(rows[name]))
+        elif form.group is not None:
+            n, m = form.group
+            best = _best_of_rows(name, score.reshape(-1, m), living.reshape(-1, m), torch.tensor(n))
+            made[name] = best = best.view(living.shape)
+            if not final:
+                more = max(0, count - int(best.count_nonzero()))
+                made[name] = best | select_top(name, score, living & ~best, more)
+        elif form.single:
+            made[name] = select_top(name, score, living, count, threshold)
+        else:
+            means, alive = form.reduce(name, score), form.reduce(name, living)
+            units = select_top(name, means, alive, count // size)
+            made[name] = form.expand(name, units, tuple(score.shape))
+    return made
+
+
+def _best_of_rows(name: str, score: Tensor, living: Tensor, counts: Tensor) -> Tensor:
+    """The `counts` (one number, or one a row) best living weights of each row, a mask."""
+    if not bool(torch.isfinite(score).all()):
+        raise ValueError(f"scores of {name} are not finite")
+    alive = living.reshape(living.shape[0], -1)
+    ranked = score.detach().float().reshape(alive.shape).where(alive, float("-inf"))
+    order = ranked.argsort(dim=1, descending=True, stable=True)
+    places = torch.arange(alive.shape[1]) < counts.reshape(-1, 1)
+    best = torch.zeros_like(alive).scatter_(1, order, places.to(alive.device).expand_as(alive))
+    return (best & alive).view(living.shape)
 
 
 def prune(
@@ -174,6 +211,7 @@ def prune(
     distribution: str = "global",
     pattern: str = "unstructured",
     cut: str = "exact",
+    weights: Params | None = None,
 ) -> MaskSet:
     """Masks at a sparsity over *all* prunable weights (living or not), from the living ones.
 
@@ -181,6 +219,7 @@ def prune(
         cut: "exact", or "threshold": everything at or above the k-th largest score lives, with k
             truncated (that is what published codes do; ties may leave more than k weights), or
             "above_zero": every score above 0 lives, whatever the sparsity, unless that is 0.
+        weights: see `allocate`.
     """
     total = sum(mask.numel() for mask in masks.values())
     if cut == "above_zero":
@@ -191,5 +230,15 @@ def prune(
         k = int((1 - sparsity) * total)
         threshold = kth_largest(scores, masks, k) if k else float("inf")
         return MaskSet((n, (score >= threshold) & masks[n]) for n, score in scores.items())
-    counts = allocate(scores, masks, count=kept_count(total, sparsity), mode=distribution)
+    count = reachable_count(masks, sparsity, pattern)
+    counts = allocate(
+        scores, masks, count=count, mode=distribution, pattern=pattern, weights=weights
+    )
     return make_masks(scores, masks, counts, pattern)
+
+
+def reachable_count(masks: Params, sparsity: float, pattern: str = "unstructured") -> int:
+    """Weights to keep at a sparsity: `kept_count`, or the nearest below it that the pattern has."""
+    shapes = {name: tuple(mask.shape) for name, mask in masks.items()}
+    total = sum(mask.numel() for mask in masks.values())
+    return PATTERNS[pattern].reachable(shapes, kept_count(total, sparsity))

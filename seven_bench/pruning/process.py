@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from seven_bench.pruning.distributions import kept_count
-from seven_bench.pruning.masks import MaskSet, prune
+from seven_bench.pruning.masks import MaskSet, prune, reachable_count
 from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.schedules import Plan, Schedule
 from seven_bench.pruning.scores import Observation, Score
@@ -79,12 +79,16 @@ class Pruning:
     def settled(self) -> bool:
         return self.step >= self.plan.end
 
-    def observe(self, params: Params, grads: Params) -> None:
-        """Shows the score one step, unless the plan lets this one pass."""
+    def observe(self, params: Params, grads: Params | None = None, **more: Any) -> None:
+        """Shows the score one step, unless the plan lets this one pass.
+
+        `more` are further fields of `Observation`.
+        """
         if self.plan.observes(self.step + 1):
             step = self.step - self.plan.observe_from
             done = min(1.0, (self.step + 1) / self.plan.reached)
-            self.method.score.observe(Observation(params, grads, self.masks, step, progress=done))
+            seen = Observation(params, grads or {}, self.masks, step, progress=done, **more)
+            self.method.score.observe(seen)
 
     def advance(self, params: Params) -> bool:
         """Counts a step as done. Returns whether the masks changed: `masks` is then a new set."""
@@ -93,23 +97,28 @@ class Pruning:
         if index is None:
             return False
         method = self.method
-        sparsity = method.schedule.sparsity(index, self.plan.count, method.sparsity)
-        scores = method.score.scores(params, self.masks)
-        competing = self.masks if method.masking == "hard" else MaskSet.ones(params)
-        self.masks = prune(
-            scores, competing, sparsity, method.distribution, method.pattern, method.cut
-        )
+        self.masks = self.proposed(params, index)
         if method.rescore and self.step < self.plan.reached:
             method.score.reset(params, self.generator)
         if self.on_update is not None:
             self.on_update(self.masks)
         return True
 
+    def proposed(self, params: Params, index: int = -1) -> MaskSet:
+        """The masks that update `index` (-1: the last) would make of the scores as they are."""
+        method, count = self.method, self.plan.count
+        sparsity = method.schedule.sparsity(index % count, count, method.sparsity)
+        scores = method.score.scores(params, self.masks)
+        competing = self.masks if method.masking == "hard" else MaskSet.ones(params)
+        return prune(
+            scores, competing, sparsity, method.distribution, method.pattern, method.cut, params
+        )
+
     def check_finished(self) -> None:
         """Raises ValueError when the plan did not reach its end, the exact count was missed, or
         nothing was removed where something was to be.
         """
-        wanted = kept_count(self.masks.total, self.method.sparsity)
+        wanted = reachable_count(self.masks, self.method.sparsity, self.method.pattern)
         if not self.reached:
             raise ValueError(f"pruning ended at step {self.step} of {self.plan.reached}")
         if self.method.cut == "exact" and self.masks.kept != wanted:

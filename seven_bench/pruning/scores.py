@@ -17,6 +17,10 @@ from seven_bench.pruning.prunable import Params
 NEEDS = {
     "weights": "the weights alone",
     "gradients": "gradients of the loss, one batch or optimizer step at a time",
+    "hessian_gradient": "the Hessian times the gradient over all calibration batches",
+    "example_squares": "the squared gradient of each example by itself",
+    "activations": "the inputs of each layer, once the layers before it are pruned",
+    "linear_gradient": "the flow through the linearised network, in float64",
 }
 
 
@@ -26,9 +30,11 @@ class Observation:
 
     `params` and `grads` hold the weights and the gradient of the (mean) loss, `masks` the living
     weights; all are keyed by parameter name and of the parameters' shapes. `step` counts from 0.
-    The rest is supplied to scores that need it: `hessian_gradient` is H g, `example_squares` the
-    mean over examples of the squared gradient of each, `activations` the squared norm over tokens
-    of each input of a linear layer, shape [d_in]. `progress` is the fraction of the pruning steps
+    The rest is supplied to scores that need it: `hessian_gradient` is H g with this batch's H and
+    the g of all batches, `example_squares` the mean over examples of the squared gradient of each,
+    `activations` the sum over tokens of each squared input of a linear layer, [d_in], for a part of
+    the layers at a time, `linear_gradient` the gradient of the linearised network's summed output
+    by |w|, float64. `progress` is the fraction of the pruning steps
     that is done, in [0, 1].
     """
 
@@ -39,6 +45,7 @@ class Observation:
     hessian_gradient: Params | None = None
     example_squares: Params | None = None
     activations: Params | None = None
+    linear_gradient: Params | None = None
     learning_rate: float | None = None
     progress: float = 0.0
 
@@ -46,11 +53,13 @@ class Observation:
 class Score(Protocol):
     """One method's score. Derive from it for the bookkeeping; `scores` is all that must be written.
 
-    `needs` (of `NEEDS`) is checked against timing and model. `state` names the attributes that a
-    checkpoint keeps: each a dict of tensors per parameter, or a number.
+    `needs` (of `NEEDS`) is checked against timing and model. `compared` says where scores can be
+    held against each other: all over the "network", or within an output "row" alone. `state` names
+    the attributes that a checkpoint keeps: each a dict of tensors per parameter, or a number.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
+    compared: ClassVar[str] = "network"
     state: ClassVar[tuple[str, ...]] = ()
 
     def reset(self, params: Params, generator: torch.Generator | None = None) -> None:

@@ -12,6 +12,12 @@ from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.scores import Observation, Score, zeros
 
 TINY = 1e-35  # far below what float32 sees beside a moment that matters, and no denormal
+NOISE = {
+    "damped": "c: a noisy gradient counts less",
+    "none": "1: accumulated |w g|",
+    "inverted": "1 / c: a noisy gradient counts more",
+    "shuffled": "the c of another weight of the same tensor, in an order drawn once",
+}
 
 
 class SevenScore(Score):
@@ -31,39 +37,78 @@ class SevenScore(Score):
         a1, a2: decay of the two moments, in [0, 1).
         signed: whether the first moment keeps the gradient's sign (the absolute value of mhat is
             taken in the score).
+        noise: what becomes of c = mhat / vhat, of `NOISE`; for analysis.
 
     Raises:
-        ValueError: a decay outside [0, 1).
+        ValueError: a decay outside [0, 1), an unknown `noise`.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
-    state: ClassVar[tuple[str, ...]] = ("first", "second", "importance", "t")
+    state: ClassVar[tuple[str, ...]] = ("first", "second", "importance", "order", "t")
 
-    def __init__(self, a1: float = 0.8, a2: float = 0.9, signed: bool = False) -> None:
+    def __init__(
+        self, a1: float = 0.8, a2: float = 0.9, signed: bool = False, noise: str = "damped"
+    ) -> None:
+        if noise not in NOISE:
+            raise ValueError(f"score.noise={noise!r}: allowed are {', '.join(NOISE)}")
         for name, value in (("a1", a1), ("a2", a2)):
             if not 0 <= value < 1:
                 raise ValueError(f"score.{name}={value!r}: allowed is a number in [0, 1)")
-        self.a1, self.a2, self.signed = a1, a2, signed
+        self.a1, self.a2, self.signed, self.noise = a1, a2, signed, noise
         self.first: Params = {}
         self.second: Params = {}
         self.importance: Params = {}
+        self.order: Params = {}
         self.t = 0
         self.fused = Fused(seven_update)
 
     def reset(self, params: Params, generator: torch.Generator | None = None) -> None:
         self.first, self.second, self.importance = zeros(params), zeros(params), zeros(params)
         self.t = 0
+        if self.noise == "shuffled":  # one order for good: else the noise would average out
+            self.order = {
+                n: torch.randperm(p.numel(), generator=generator).to(p.device)
+                for n, p in params.items()
+            }
 
     def observe(self, seen: Observation) -> None:
-        self.fused(
-            seen.params, seen.grads, seen.masks, self.first, self.second, self.importance,
-            constants=(
-                self.a1, 1 - self.a1, 1 / (1 - self.a1 ** (self.t + 1)),
-                self.a2, 1 - self.a2, 1 / (1 - self.a2 ** (self.t + 1)),
-                self.signed,
-            ),
-        )  # fmt: skip
+        if self.noise == "damped":
+            self.fused(
+                seen.params, seen.grads, seen.masks, self.first, self.second, self.importance,
+                constants=(
+                    self.a1, 1 - self.a1, 1 / (1 - self.a1 ** (self.t + 1)),
+                    self.a2, 1 - self.a2, 1 / (1 - self.a2 ** (self.t + 1)),
+                    self.signed,
+                ),
+            )  # fmt: skip
+        else:
+            self._observe_variant(seen)
         self.t += 1
+
+    @torch.no_grad()
+    def _observe_variant(self, seen: Observation) -> None:
+        """The same with another noise term, operation by operation."""
+        unbias1 = 1 - self.a1 ** (self.t + 1)
+        unbias2 = 1 - self.a2 ** (self.t + 1)
+        for name, weight in seen.params.items():
+            gradient = seen.grads[name].float()
+            m, v, importance = self.first[name], self.second[name], self.importance[name]
+            m.lerp_(gradient if self.signed else gradient.abs(), 1 - self.a1)
+            v.mul_(self.a2).addcmul_(gradient, gradient, value=1 - self.a2)
+            steadiness = (m.abs() if self.signed else m) / unbias1
+            deviation = (v / unbias2).sqrt_().add_(1e-9)
+            if self.noise == "inverted":
+                steadiness = deviation.div_(steadiness.add_(1e-9))
+            else:
+                steadiness.div_(deviation)
+            if self.noise == "shuffled":
+                steadiness = steadiness.reshape(-1)[self.order[name]].view_as(steadiness)
+            change = (gradient * weight).abs_()
+            if self.noise == "none":
+                importance.add_(change)
+            else:
+                importance.addcmul_(change, steadiness)
+            importance.mul_(seen.masks[name])
 
     def scores(self, params: Params, masks: Params) -> Params:
         return self.importance

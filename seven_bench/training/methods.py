@@ -14,13 +14,15 @@ from torch import Tensor
 from seven_bench import ranks
 from seven_bench.build import build
 from seven_bench.config import calibration_batches
+from seven_bench.controls import altered, corrupted, exchanged
 from seven_bench.data.task_data import TaskData
 from seven_bench.errors import ConfigError
 from seven_bench.identity import Config
-from seven_bench.pruning import MaskSet, Params
-from seven_bench.pruning.calibration import prune_before
+from seven_bench.pruning import MaskSet, Params, reachable_count
+from seven_bench.pruning.calibration import passes, prune_before
 from seven_bench.pruning.process import Method, Pruning
 from seven_bench.pruning.schedules import steps_of
+from seven_bench.pruning.suppliers import tempered
 from seven_bench.training.checkpoint import Checkpoint, readable
 from seven_bench.training.environment import random_state, restore_random_state
 from seven_bench.training.finetune import optimizer_steps
@@ -32,14 +34,13 @@ from seven_bench.training.start import prepare
 from seven_bench.training.zero_shot import ZeroShot
 
 SCORING_SEED = 7_919  # added to the run's seed: scoring draws from a generator of its own
-PASSES = {"gradients": 3}  # example equivalents of one scored example; a forward pass is 1
 
 
 @dataclass(frozen=True)
 class Cost:
     """What scoring took: example equivalents and seconds."""
 
-    examples: int = 0
+    examples: float = 0
     seconds: float = 0.0
 
 
@@ -69,6 +70,11 @@ def train_pruned(
     """
     pruner = config["pruner"]
     masks, cost, pruning = MaskSet.ones(params), Cost(), None
+    if pruner["timing"] != "none":
+        try:
+            reachable_count(masks, config["sparsity"], pruner["pattern"])
+        except ValueError as error:
+            raise ConfigError(f"pattern={pruner['pattern']}: {error}") from error
     saved = readable(checkpoint.path) if checkpoint is not None else None
     earlier = saved["seven_bench"] if saved is not None else {}
     zero_shot = ZeroShot(config, module, data, machine, earlier.get("zero_shot"))
@@ -139,28 +145,49 @@ def score_and_prune(
     module.model.to(device)
     if masks is not None:
         masks = MaskSet({name: mask.to(device) for name, mask in masks.items()})
-    method = make_method(config)
-    count = calibration_batches(config)
+    method, control = make_method(config), config["control"]["name"]
+    method = replace(method, score=altered(method.score, control))
+    count, seed = calibration_batches(config), config["seed"] + SCORING_SEED
     plan = method.schedule.plan(count, count)
     pruning = Pruning(method, plan, params, scoring_generator(config), masks, same_masks)
     calibration = config["pruner"]["calibration"]
-    batches: Iterator[Any] = iter(repeat(None, count))
-    weight = 1.0
+
+    def batches_of(number: int) -> Iterator[Any]:
+        size = calibration["batch_size"]
+        found = data.calibration_batches(number, size, seed)
+        return (module.transfer_batch_to_device(b, device, 0) for b in found)
+
+    weight, temperature = 1.0, 1.0
     if calibration is not None:
-        seed = config["seed"] + SCORING_SEED
-        batches = data.calibration_batches(count, calibration["batch_size"], seed)
-        batches = (module.transfer_batch_to_device(b, device, 0) for b in batches)
         weight = data.calibration_weight(calibration["batch_size"])
+        temperature = calibration.get("temperature") or 1.0
 
     def loss(batch: Any) -> Tensor:
         return module.loss(batch) if weight == 1 else module.loss(batch) * weight
 
+    softened = loss if temperature == 1 else tempered(loss, temperature)
+    batches = batches_of(count) if calibration is not None else iter(repeat(None, count))
+    if control == "corrupt_labels":
+        batches = corrupted(batches, seed)
+    dense = {name: p.detach().clone() for name, p in params.items()} if control != "none" else {}
     state = random_state()
-    found = prune_before(pruning, module.model, params, loss, batches, ranks.mean_)
+    found = prune_before(pruning, module.model, params, softened, batches, ranks.mean_)
+    if control != "none":
+        found = exchanged(found, control, dense, method.pattern, seed)
+        if control == "reinit":
+            torch.manual_seed(seed)
+            module.model.load_state_dict(build(config["model"]["build"]).state_dict())
+        else:
+            for name, parameter in params.items():
+                parameter.data.copy_(dense[name])
+        found.apply_(params)
+    examples = 0.0
+    if calibration is not None:
+        one = next(batches_of(1))
+        each = passes(method.score.needs, module.model, params, loss, one)
+        examples = calibration["examples"] * each
     restore_random_state(state)
-    examples = calibration["examples"] if calibration is not None else 0
-    passes = max((PASSES.get(need, 0) for need in method.score.needs), default=0)
-    return found, Cost(examples * passes, time.perf_counter() - began)
+    return found, Cost(examples, time.perf_counter() - began)
 
 
 def pruning_during(config: Config, module: TaskModule, params: Params, data: TaskData) -> Pruning:

@@ -124,7 +124,7 @@ def train(config, model, seed=0, sparsity=None, checkpoint=None, kill_at=None) -
     module.kill_at = kill_at
     params = prunable_parameters(module.model)
     config = {**config, "task": {**config["task"], "metric": METRIC}}
-    trained, _ = train_pruned(config, module, params, data, machine, [], below, checkpoint)
+    trained, _ = train_pruned(config, module, params, data, machine, [], None, below, checkpoint)
     pruning = module.pruning.pruning
     score = {} if pruning is None else pruning.state_dict()
     losses = module.losses

@@ -1,0 +1,269 @@
+"""What scores need beyond the weights, supplied batch by batch while a model is scored.
+
+A score names its needs; each has a supplier below, made once and then called with every batch. It
+returns fields of `Observation`. A new need is a new entry of `SUPPLIERS`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+
+from seven_bench.pruning.process import Pruning
+from seven_bench.pruning.prunable import Params
+from seven_bench.pruning.scores import Observation, zeros
+
+Loss = Callable[[Any], Tensor]
+Supply = Callable[[Any], dict[str, Params]]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A model being scored: what suppliers work on.
+
+    `dense` holds the start's weights; `params`, the model's own, have the removed ones at zero.
+    `reduce` takes the mean of what is gathered over the processes that share a batch.
+    """
+
+    model: nn.Module
+    params: Params
+    dense: Params
+    loss: Loss
+    batches: Iterable[Any]
+    pruning: Pruning
+    reduce: Callable[[Params], Params]
+
+
+def gradients(loss: Tensor, params: Params, create_graph: bool = False) -> Params:
+    """The gradient of a scalar loss, per parameter.
+
+    Raises: ValueError when it is not finite or a parameter takes no part in the loss.
+    """
+    if not bool(torch.isfinite(loss)):
+        raise ValueError(f"the loss on a calibration batch is {float(loss)}")
+    found = torch.autograd.grad(
+        loss, list(params.values()), create_graph=create_graph, allow_unused=True
+    )
+    grads = {}
+    for name, gradient in zip(params, found, strict=True):
+        if gradient is None:
+            raise ValueError(f"{name} takes no part in the loss: it cannot be scored")
+        grads[name] = gradient
+    return grads
+
+
+def _gradients(scene: Scene) -> Supply:
+    return lambda batch: {"grads": scene.reduce(gradients(scene.loss(batch), scene.params))}
+
+
+def hessian_gradient(loss: Tensor, params: Params, direction: Params) -> Params:
+    """H v, by differentiating the product of the gradient with a constant v.
+
+    Fused attention kernels have no second derivative: call the loss inside `second_order`.
+    """
+    grads = gradients(loss, params, create_graph=True)
+    product = sum((grads[name] * direction[name]).sum() for name in params)
+    return gradients(torch.as_tensor(product), params)
+
+
+def second_order() -> Any:
+    """Attention by plain matrix products, which can be differentiated twice."""
+    return sdpa_kernel(SDPBackend.MATH)
+
+
+def _hessian_gradient(scene: Scene) -> Supply:
+    """Two passes: g over all batches, then H g batch by batch with that one g."""
+    mean, count = zeros(scene.params), 0
+    with second_order():
+        for count, batch in enumerate(scene.batches, 1):  # noqa: B007
+            for name, gradient in gradients(scene.loss(batch), scene.params).items():
+                mean[name] += gradient
+    mean = scene.reduce({name: total / count for name, total in mean.items()})
+
+    def supply(batch: Any) -> dict[str, Params]:
+        with second_order():
+            product = hessian_gradient(scene.loss(batch), scene.params, mean)
+        return {"grads": mean, "hessian_gradient": scene.reduce(product)}
+
+    return supply
+
+
+def _example_squares(scene: Scene) -> Supply:
+    """Each example by itself: a batch's gradient would let examples cancel."""
+
+    def supply(batch: dict[str, Any]) -> dict[str, Params]:
+        size = len(next(value for value in batch.values() if torch.is_tensor(value)))
+        squares = zeros(scene.params)
+        for i in range(size):
+            one = {k: v[i : i + 1] if torch.is_tensor(v) else v for k, v in batch.items()}
+            for name, gradient in gradients(scene.loss(one), scene.params).items():
+                squares[name].addcmul_(gradient, gradient, value=1 / size)
+        return {"example_squares": scene.reduce(squares)}
+
+    return supply
+
+
+def blocks(names: Iterable[str]) -> list[list[str]]:
+    """Parameter names by Transformer block, in order: what is common up to the first number."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        block = re.match(r".*?\.\d+\.", name)
+        found.setdefault(block.group() if block else name, []).append(name)
+    return list(found.values())
+
+
+def _activations(scene: Scene) -> Supply:
+    """Block after block: each sees inputs that the blocks pruned before it have made.
+
+    All of it happens before the first batch is counted as a step; nothing is left to supply then.
+    """
+    score = scene.pruning.method.score
+    for names in blocks(scene.params):
+        for batch in scene.batches:
+            with torch.no_grad(), input_squares(scene, names, batch) as squares:
+                scene.loss(batch)
+            seen = Observation(scene.dense, {}, scene.pruning.masks, 0)
+            seen = Observation(**{**vars(seen), "activations": scene.reduce(squares)})
+            score.observe(seen)
+        masks = scene.pruning.proposed(scene.dense)
+        with torch.no_grad():
+            for name in names:
+                scene.params[name].mul_(masks[name])
+    return lambda batch: {}
+
+
+@contextmanager
+def input_squares(scene: Scene, names: Sequence[str], batch: Any) -> Iterator[Params]:
+    """Fills a dict with each layer's sum over tokens of the squared input, [d_in], in a forward.
+
+    Tokens that the batch's attention mask leaves out do not count.
+    """
+    squares: Params = {}
+    padding = batch.get("attention_mask") if isinstance(batch, dict) else None
+    owner = {id(scene.params[name]): name for name in names}
+
+    def watch(layer: Any, inputs: tuple[Tensor, ...]) -> None:
+        seen, name = inputs[0].float(), owner[id(layer.weight)]
+        if isinstance(layer, nn.Conv2d):
+            windows: Any = (layer.kernel_size, layer.dilation, layer.padding, layer.stride)
+            seen = F.unfold(seen, *windows).transpose(1, 2)
+        if padding is not None and padding.shape == seen.shape[:-1]:
+            seen = seen[padding.bool()]
+        total = seen.reshape(-1, seen.shape[-1]).square().sum(0)
+        squares[name] = squares.get(name, torch.zeros_like(total)) + total
+
+    layers = [m for m in scene.model.modules() if id(getattr(m, "weight", None)) in owner]
+    hooks = [layer.register_forward_pre_hook(watch) for layer in layers]
+    try:
+        yield squares
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _linear_gradient(scene: Scene) -> Supply:
+    def supply(batch: Any) -> dict[str, Params]:
+        with linearised(scene.model):
+            total = scene.loss(batch)
+            found = torch.autograd.grad(total, list(scene.params.values()), allow_unused=True)
+        pairs = zip(scene.params, found, strict=True)
+        return {
+            "linear_gradient": {n: zeros(scene.params)[n] if g is None else g for n, g in pairs}
+        }
+
+    return supply
+
+
+@contextmanager
+def linearised(model: nn.Module) -> Iterator[None]:
+    """Inside, the model is linear with weights |w|, in float64, and a loss is its summed output.
+
+    Norms, activations and divisions by tensors pass their input on, biases and positions are 0, the
+    images' pixels and all embeddings are 1; the product of q, k and v enters attention by its
+    first-order part around ones: q plus the tokens' mean of k plus that of v.
+    """
+    linear = (nn.Linear, nn.Conv2d)
+    kept = {id(m.weight) for m in model.modules() if isinstance(m, linear)}
+    before = {parameter: parameter.data for parameter in model.parameters()}
+    try:
+        for parameter, data in before.items():
+            double = data.double()
+            parameter.data = double.abs() if id(parameter) in kept else torch.zeros_like(double)
+        with _Linear():
+            yield
+    finally:
+        for parameter, data in before.items():
+            parameter.data = data
+
+
+class _Linear(TorchFunctionMode):
+    IDENTITY = frozenset(
+        ("layer_norm", "rms_norm", "normalize", "gelu", "relu", "silu", "tanh", "dropout", "float")
+    )
+    DIVISION = frozenset(("div", "true_divide", "__truediv__"))
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
+        if name in self.IDENTITY or (name in self.DIVISION and torch.is_tensor(args[1])):
+            return args[0]
+        if name == "scaled_dot_product_attention":
+            query, key, value = args[:3]
+            return query + key.mean(-2, keepdim=True) + value.mean(-2, keepdim=True)
+        if name == "sigmoid":  # of activations such as x * sigmoid(1.702 x)
+            return torch.ones_like(args[0])
+        if name == "embedding":
+            weight = args[1]
+            return torch.ones(*args[0].shape, weight.shape[1], dtype=weight.dtype).to(weight.device)
+        if name == "linear":
+            return func(args[0].double(), *args[1:], **kwargs)
+        if name == "conv2d":
+            return func(torch.ones_like(args[0], dtype=args[1].dtype), *args[1:], **kwargs)
+        if name in ("cross_entropy", "mse_loss", "binary_cross_entropy_with_logits"):
+            return args[0].sum()
+        if name == "softmax":
+            raise ValueError("linearised scoring needs attention by scaled_dot_product_attention")
+        return func(*args, **kwargs)
+
+
+SUPPLIERS: dict[str, Callable[[Scene], Supply]] = {
+    "gradients": _gradients,
+    "hessian_gradient": _hessian_gradient,
+    "example_squares": _example_squares,
+    "activations": _activations,
+    "linear_gradient": _linear_gradient,
+}
+TWICE = frozenset({"hessian_gradient", "activations"})  # pass over the batches more than once
+
+
+def tempered(loss: Loss, temperature: float) -> Loss:
+    """The loss with logits divided by a temperature wherever a cross-entropy is taken."""
+
+    def softened(batch: Any) -> Tensor:
+        with _Tempered(temperature):
+            return loss(batch)
+
+    return softened
+
+
+class _Tempered(TorchFunctionMode):
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if getattr(func, "__name__", "") == "cross_entropy":
+            args = (args[0] / self.temperature, *args[1:])
+        return func(*args, **(kwargs or {}))

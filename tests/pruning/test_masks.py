@@ -1,0 +1,179 @@
+"""Mask sets: counting, applying, hashing, files and their damage; thresholds on many scores."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from seven_bench.pruning import MaskSet, allocate, make_masks, prune
+from seven_bench.pruning.threshold import count_above, kth_largest, select_top
+
+
+def some_masks(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"a.weight": (3, 5), "b.weight": (7, 9), "conv": (2, 3, 2, 2), "one": (1, 1)}
+    return MaskSet({n: torch.rand(s, generator=generator) < 0.5 for n, s in shapes.items()})
+
+
+def test_counting_by_hand():
+    masks = MaskSet({"a": torch.tensor([[True, False], [True, True]]), "b": torch.zeros(1, 4) > 0})
+    assert (masks.total, masks.kept, masks.sparsity) == (8, 3, 5 / 8)
+    assert masks.empty_layers() == ["b"]
+    assert masks.summary() == {"a": {"kept": 3, "total": 4}, "b": {"kept": 0, "total": 4}}
+    assert MaskSet().sparsity == 0.0
+    with pytest.raises(TypeError, match=r"mask of a is torch\.float32: masks are bool"):
+        MaskSet({"a": torch.ones(2)})
+
+
+def test_apply_zeroes_in_place_and_checks_names_and_shapes():
+    masks = some_masks()
+    tensors = {n: torch.ones(m.shape) for n, m in masks.items()}
+    places = {n: t.data_ptr() for n, t in tensors.items()}
+    masks.apply_(tensors)
+    for n, t in tensors.items():
+        assert torch.equal(t, masks[n].float()) and t.data_ptr() == places[n], n
+    with pytest.raises(ValueError, match="differ in one"):
+        masks.apply_({n: t for n, t in tensors.items() if n != "one"})
+    with pytest.raises(ValueError, match=r"one differ in shape: \(1, 1\) and \(2,\)"):
+        masks.apply_({**tensors, "one": torch.ones(2)})
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_files_give_back_what_was_saved(tmp_path_factory, sizes, seed):
+    generator = torch.Generator().manual_seed(seed)
+    masks = MaskSet(
+        {f"p{i}": torch.rand(n, 3, generator=generator) < 0.5 for i, n in enumerate(sizes)}
+    )
+    path = tmp_path_factory.mktemp("masks") / "masks.safetensors"
+    masks.save(path)
+    loaded = MaskSet.load(path)
+    assert list(loaded) == list(masks), "another order"
+    assert all(torch.equal(loaded[n], masks[n]) for n in masks)
+    assert loaded.hash() == masks.hash()
+    assert [p.name for p in path.parent.iterdir()] == [path.name], "a partial file is left"
+
+
+def test_the_file_is_as_documented(tmp_path):
+    row = [True, False, False, True, False, False, False, False, True]
+    MaskSet({"w": torch.tensor([row])}).save(tmp_path / "m")
+    assert load_file(tmp_path / "m")["w"].tolist() == [0b1001, 0b1]
+
+
+def test_hash_sees_bits_names_and_shapes():
+    bits = torch.tensor([[True, False, True, True]])
+    base = MaskSet({"a": bits}).hash()
+    assert base == MaskSet({"a": bits.clone()}).hash()
+    for other in ({"a": ~bits}, {"b": bits}, {"a": bits.view(2, 2)}, {"a": bits, "c": bits}):
+        assert MaskSet(other).hash() != base, f"{other} has the same hash"
+
+
+def test_damaged_files_are_refused(tmp_path):
+    path = tmp_path / "masks.safetensors"
+    masks = some_masks()
+    masks.save(path)
+    whole = path.read_bytes()
+
+    def refused(match):
+        with pytest.raises(ValueError, match=match) as caught:
+            MaskSet.load(path)
+        assert str(path) in str(caught.value), "the message does not name the file"
+
+    path.write_bytes(whole[:-1])
+    refused("masks.safetensors")
+    path.write_bytes(bytes([*whole[:-1], whole[-1] ^ 1]))
+    refused("do not fit")
+    path.write_bytes(b"")
+    refused("masks.safetensors")
+    save_file({"a": torch.zeros(2)}, path)
+    refused("not a mask file")
+    shapes = json.dumps({n: list(m.shape) for n, m in masks.items()})
+    metadata = {"format": "seven_bench.masks/1", "shapes": shapes, "hash": "0" * 64}
+    save_file(masks.packed(), path, metadata)
+    refused("do not fit their hash")
+    save_file(masks.packed(), path, {**metadata, "shapes": json.dumps({"a.weight": [9, 9]})})
+    refused("do not fit the shape")
+    with pytest.raises(FileNotFoundError):
+        MaskSet.load(tmp_path / "nowhere")
+
+
+# The threshold.
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
+@settings(max_examples=200, deadline=None)
+def test_kth_largest_is_the_sorted_ones(values):
+    scores = {"a": torch.tensor(values)}
+    expected = sorted(values, reverse=True)
+    for k in {1, len(values), (len(values) + 1) // 2}:
+        found = kth_largest(scores, None, k)
+        assert found == expected[k - 1], f"the {k}-th of {expected}"
+
+
+def test_threshold_on_millions_of_scores_against_kthvalue():
+    generator = torch.Generator().manual_seed(1)
+    sizes = {"a": (1000, 1500), "b": (1200, 1100), "c": (700, 1)}
+    kinds = {
+        "distinct": lambda s: torch.randn(s, generator=generator),
+        "half precision": lambda s: torch.randn(s, generator=generator).bfloat16().float(),
+        "mostly zero": lambda s: torch.randn(s, generator=generator).relu().sub(1.5).relu(),
+    }
+    for kind, draw in kinds.items():
+        scores = {n: draw(s) for n, s in sizes.items()}
+        flat = torch.cat([s.flatten() for s in scores.values()])
+        ones = MaskSet.ones(scores)
+        for keep in (0.001, 0.1, 0.5, 0.999):
+            k = round(keep * flat.numel())
+            expected = float(flat.kthvalue(flat.numel() - k + 1).values)
+            assert kth_largest(scores, None, k) == expected, f"{kind}, keep {keep}"
+            made = make_masks(scores, ones, allocate(scores, ones, count=k))
+            assert made.kept == k, f"{kind}: {made.kept} kept, {k} asked"
+            above = sum(count_above(n, s, None, expected)[0] for n, s in scores.items())
+            assert above <= k, "more lie above the threshold than are to be kept"
+            for n, s in scores.items():
+                assert bool(made[n][s > expected].all()), "one above the threshold went"
+                assert not bool(made[n][s < expected].any()), "one below it was kept"
+
+
+PEAK = """
+import resource, torch
+from seven_bench.pruning.threshold import kth_largest
+torch.set_num_threads(1)
+scores = {str(i): torch.rand(1 << 20) for i in range(32)}
+kth_largest({"warm": scores["0"]}, None, 5)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+kth_largest(scores, None, 1 << 24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux alone")
+def test_a_threshold_takes_no_copy_of_the_scores():
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    grown = int(done.stdout) / 1024
+    assert grown < 32, f"the peak grew by {grown:.0f} MiB over 128 MiB of scores"
+
+
+def test_a_wrong_hint_changes_nothing():
+    score = torch.tensor([[1.0, 2.0, 2.0, 3.0]])
+    for hint in (None, -5.0, 0.0, 1.0, 2.0, 2.5, 3.0, 99.0):
+        mask = select_top("w", score, torch.ones(1, 4) > 0, 2, hint)
+        assert mask.tolist() == [[False, True, False, True]], f"hint {hint}"
+
+
+def test_published_cuts_by_hand():
+    scores = {"w": torch.tensor([[3.0, 1.0, 1.0, 1.0, 0.0, -2.0, 5.0]])}
+    ones = MaskSet.ones(scores)
+    # k = int(0.5 x 7) = 3: the threshold is 1, and all its ties stay
+    made = prune(scores, ones, 0.5, cut="threshold")
+    assert made["w"].int().tolist() == [[1, 1, 1, 1, 0, 0, 1]]
+    assert prune(scores, ones, 0.5)["w"].int().tolist() == [[1, 1, 0, 0, 0, 0, 1]]
+    made = prune(scores, ones, 0.2, cut="above_zero")
+    assert made["w"].int().tolist() == [[1, 1, 1, 1, 0, 0, 1]]

@@ -1,0 +1,78 @@
+"""Schedules: what they say at each step, where they lie, and when they cannot finish."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seven_bench.pruning import Cubic, CubicReleased, Exponential, Linear, OneShot
+from seven_bench.pruning.schedules import Plan, steps_of
+
+GRADUAL = (Linear, Cubic, Exponential)
+
+
+def test_times_by_hand():
+    assert steps_of("120it", 1000, 100) == 120
+    assert steps_of("2ep", 1000, 100) == 200
+    assert steps_of("0.5ep", 1000, 100) == 50
+    assert steps_of(0.25, 1000, 100) == 250
+    assert steps_of(1, 1000, 100) == 1000
+    for wrong in ("120", "2 epochs", -0.1, 1.5, True, None, "-3it"):
+        with pytest.raises(ValueError, match="allowed are '120it', '2ep' or a fraction"):
+            steps_of(wrong, 1000, 100)
+
+
+def test_sparsities_by_hand():
+    assert [Linear().sparsity(i, 4, 0.8) for i in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    # density 1/2 + 1/2 (1/2)^3 = 0.5625 in the middle of the cubic
+    assert Cubic().sparsity(0, 2, 0.5) == pytest.approx(0.4375)
+    # densities 1/2, 1/4, 1/8
+    assert [Exponential().sparsity(i, 3, 0.875) for i in range(3)] == [0.5, 0.75, 0.875]
+    assert OneShot().sparsity(0, 1, 0.3) == 0.3
+
+
+@given(st.sampled_from(GRADUAL), st.integers(1, 50), st.floats(0, 0.999), st.integers(1, 7))
+@settings(max_examples=200, deadline=None)
+def test_gradual_schedules_rise_to_their_target_exactly(kind, count, final, every):
+    schedule = kind(every=every)
+    total = count * every
+    plan = schedule.plan(total, total)
+    assert plan.count == count and plan.end == total
+    values = [schedule.sparsity(i, count, final) for i in range(count)]
+    assert values[-1] == final, "the last update misses the target"
+    assert all(a <= b + 1e-12 for a, b in pairwise(values)), "it falls"
+    assert values[0] >= 0
+    updates = [plan.update_at(step) for step in range(1, total + 1)]
+    assert [u for u in updates if u is not None] == list(range(count)), "updates are left out"
+
+
+def test_plans_by_hand():
+    plan = Cubic(start="10it", steps="20it", every=5, warmup="4it").plan(40, 10)
+    assert (plan.observe_from, plan.start, plan.count, plan.end) == (6, 10, 4, 30)
+    assert [step for step in range(1, 41) if plan.update_at(step) is not None] == [15, 20, 25, 30]
+    assert [step for step in range(1, 41) if plan.observes(step)] == list(range(7, 31))
+    assert Cubic(start="10it", steps="20it").plan(40, 10).observe_from == 0, "all of start"
+    assert OneShot(at="3it").plan(5, 5) == Plan(observe_from=0, start=2, every=1, count=1)
+
+
+def test_the_released_schedule_ends_one_step_short():
+    plan = CubicReleased(steps="4it").plan(10, 10)
+    assert plan.count == 3
+    values = [CubicReleased().sparsity(i, 3, 0.8) for i in range(3)]
+    # density 0.2 + 0.8 (1 - t/4)^3: after three of four steps 0.2125
+    assert values == pytest.approx([1 - (0.2 + 0.8 * (1 - t / 4) ** 3) for t in (1, 2, 3)])
+
+
+def test_a_schedule_that_cannot_finish_says_so_with_both_numbers():
+    for schedule, text in (
+        (Cubic(start="50it", steps="60it"), "end at step 110, but there are only 100"),
+        (Cubic(steps="2it", every=5), "no update every 5"),
+        (Cubic(every=0), "schedule.every=0"),
+        (OneShot(at="101it"), "is step 101, but there are 100"),
+        (OneShot(at=0.0), "is step 0"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            schedule.plan(100, 10)
