@@ -56,7 +56,8 @@ class Fused:
             if self.path == "compiled":
                 _compiled(self.update)(*row, *constants)
                 continue
-            for chunk in zip(*(tensor.split(CHUNK) for tensor in row), strict=True):
+            chunks: Any = [tensor.split(CHUNK) for tensor in row]  # type: ignore[no-untyped-call]
+            for chunk in zip(*chunks, strict=True):
                 self.update(*chunk, *constants)
 
 
