@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from seven_bench.pruning import Params
-from seven_bench.pruning.calibration import gradients, scoring
+from seven_bench.pruning.calibration import scoring
+from seven_bench.pruning.suppliers import gradients
 
 DECILES = 10
 
