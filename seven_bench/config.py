@@ -74,7 +74,7 @@ def checked(composed: Any) -> Config:
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     config: Config = dict(plain)
     if config["pruner"]["timing"] != "none":
-        config["pruner"] = _method(config["pruner"])
+        config["pruner"] = with_defaults(config["pruner"])
     _check_sparsity(config)
     _check_seed(config)
     _check_values(config, config["trainer"], "trainer")
@@ -90,7 +90,7 @@ def checked(composed: Any) -> Config:
     return config
 
 
-def _method(pruner: Config) -> Config:
+def with_defaults(pruner: Config) -> Config:
     """The pruner node with all its keys.
 
     Raises: ConfigError on a key that no method has.
