@@ -133,20 +133,18 @@ def _best_that_fit(
 
 def _global(scores: Params, masks: Params, living: dict[str, int], count: int) -> Counts:
     """The `count` largest scores, wherever they are; ties by (parameter order, flat index)."""
-    from seven_bench.pruning.threshold import count_above, kth_largest
+    from seven_bench.pruning.threshold import find_cut
 
     if count in (0, sum(living.values())):
         return Counts(living if count else dict.fromkeys(living, 0))
-    threshold = kth_largest(scores, masks, count)
-    counts, ties = Counts(), {}
-    for name, score in scores.items():
-        counts[name], ties[name] = count_above(name, score, masks[name], threshold)
+    cut = find_cut(scores, masks, count)
+    counts = Counts(cut.above)
     missing = count - sum(counts.values())
     for name in counts:
-        taken = min(missing, ties[name])
+        taken = min(missing, cut.ties[name])
         counts[name] += taken
         missing -= taken
-    counts.threshold = threshold
+    counts.threshold = cut.value
     return counts
 
 

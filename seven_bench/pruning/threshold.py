@@ -1,62 +1,39 @@
 """The k-th largest of many scores, exactly, without concatenating or sorting them.
 
-The bits of a float32, read as an integer with the sign folded in, keep the order of the numbers.
-Two passes over the scores, one histogram of the upper 16 bits and one of the lower 16 within the
-bucket found, give the exact value. Scores stream through one small buffer, so that the extra
-memory does not grow with the model.
+A sample brackets the value between two scores; one pass over all scores counts what lies above the
+bracket and gathers the few inside it, among which the value is then found. Where the bracket
+missed, or holds too many, two histogram passes find the value from its bits. Scores are read in
+chunks, so that the extra memory does not grow with the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from seven_bench.pruning.prunable import Params
 
-CHUNK = 1 << 18  # 1 MiB of float32: stays in a core's cache
+CHUNK = 1 << 20  # 4 MiB of float32
+SAMPLE = 1 << 17  # scores looked at for the bracket: it then holds 2% of all, at most
+MOST_INSIDE = 1 << 22  # scores gathered, 16 MiB
 HALF = 1 << 16
 
 
-def living_chunks(name: str, score: Tensor, living: Tensor | None) -> Iterator[tuple[int, Tensor]]:
-    """Streams one tensor's scores as (offset, float32 chunk) through a reused buffer.
+@dataclass(frozen=True)
+class Cut:
+    """The k-th largest living score, and how many of each tensor lie above it and equal it."""
 
-    Removed weights come as -inf, so that none is ever a tie of a living one, and -0.0 as 0.0.
-
-    Raises: ValueError when a score is not finite, naming the parameter.
-    """
-    flat = score.detach().reshape(-1)
-    alive = None if living is None else living.reshape(-1)
-    buffer = torch.empty(min(CHUNK, flat.numel()), dtype=torch.float32, device=flat.device)
-    gone = torch.tensor(float("-inf"), device=flat.device)
-    for offset in range(0, flat.numel(), CHUNK):
-        part = flat[offset : offset + CHUNK]
-        chunk = torch.add(part, 0.0, out=buffer[: part.numel()])
-        low, high = chunk.aminmax()
-        if not bool(torch.isfinite(low + high)):
-            raise ValueError(f"scores of {name} are not finite")
-        if alive is not None:
-            torch.where(alive[offset : offset + CHUNK], chunk, gone, out=chunk)
-        yield offset, chunk
+    value: float
+    above: dict[str, int]
+    ties: dict[str, int]
 
 
-def _ordered_bits(chunk: Tensor) -> Tensor:
-    """float32 as int32 of the same order (in place)."""
-    bits = chunk.view(torch.int32)
-    return bits.bitwise_xor_((bits >> 31).bitwise_and_(0x7FFFFFFF))
-
-
-def _bucket_from_top(histogram: Tensor, k: int) -> tuple[int, int]:
-    """The bucket that holds the k-th largest, and how many lie in the buckets above it."""
-    from_top = histogram.flip(0).cumsum(0)
-    position = int(torch.searchsorted(from_top, k))
-    above = int(from_top[position - 1]) if position else 0
-    return histogram.numel() - 1 - position, above
-
-
-def kth_largest(scores: Params, living: Params | None, k: int) -> float:
-    """The k-th largest living score over all tensors (k counts from 1), exactly.
+def find_cut(scores: Params, living: Params | None, k: int) -> Cut:
+    """The cut that leaves k scores, ties aside.
 
     Args:
         scores: tensors of any shape; read as float32.
@@ -65,33 +42,36 @@ def kth_largest(scores: Params, living: Params | None, k: int) -> float:
 
     Raises: ValueError when a score is not finite.
     """
-    upper = lower = None
-    for name, score in scores.items():
-        for _, chunk in living_chunks(name, score, None if living is None else living[name]):
-            keys = (_ordered_bits(chunk) >> 16).add_(HALF // 2)
-            counts = torch.bincount(keys, minlength=HALF)
-            upper = counts if upper is None else upper.add_(counts.to(upper.device))
-    assert upper is not None, "no scores"
-    bucket, above = _bucket_from_top(upper, k)
-    for name, score in scores.items():
-        for _, chunk in living_chunks(name, score, None if living is None else living[name]):
-            bits = _ordered_bits(chunk)
-            inside = bits[(bits >> 16) == bucket - HALF // 2]
-            counts = torch.bincount(inside.bitwise_and_(HALF - 1), minlength=HALF)
-            lower = counts if lower is None else lower.add_(counts.to(lower.device))
-    assert lower is not None
-    low, _ = _bucket_from_top(lower, k - above)
-    key = torch.tensor([((bucket - HALF // 2) << 16) | low], dtype=torch.int32)
-    return float(_ordered_bits(key).view(torch.float32))
+    _check_finite(scores)
+    low, high = _bracket(scores, living, k)
+    at_least, inside = _gather(scores, living, low, high)
+    if inside is not None:
+        sizes = {name: values.numel() for name, values in inside.items()}
+        rest = k - sum(at_least.values())
+        if rest <= 0:
+            above = _count(scores, living, torch.gt, high)
+            if sum(above.values()) < k:
+                return Cut(high, above, {n: at_least[n] - above[n] for n in above})
+        elif rest <= sum(sizes.values()):
+            values = torch.cat(list(inside.values()))
+            value = float(values.kthvalue(values.numel() - rest + 1).values)
+            more = {name: int((found > value).sum()) for name, found in inside.items()}
+            ties = {name: int((found == value).sum()) for name, found in inside.items()}
+            return Cut(value, {n: at_least[n] + more[n] for n in more}, ties)
+        else:
+            above = {name: at_least[name] + size for name, size in sizes.items()}
+            ties = _count(scores, living, torch.eq, low)
+            if k <= sum(above.values()) + sum(ties.values()):
+                return Cut(low, above, ties)
+    value = _from_bits(scores, living, k)
+    return Cut(
+        value, _count(scores, living, torch.gt, value), _count(scores, living, torch.eq, value)
+    )
 
 
-def count_above(name: str, score: Tensor, living: Tensor | None, value: float) -> tuple[int, int]:
-    """How many living scores of one tensor lie above a value, and how many equal it."""
-    above = at_least = 0
-    for _, chunk in living_chunks(name, score, living):
-        above += int((chunk > value).count_nonzero())
-        at_least += int((chunk >= value).count_nonzero())
-    return above, at_least - above
+def kth_largest(scores: Params, living: Params | None, k: int) -> float:
+    """The k-th largest living score over all tensors (k counts from 1); see `find_cut`."""
+    return find_cut(scores, living, k).value
 
 
 def select_top(
@@ -105,26 +85,136 @@ def select_top(
 
     Raises: ValueError when more is asked than lives, or a score is not finite.
     """
-    if count > (lives := int(living.count_nonzero())) or count < 0:
-        raise ValueError(f"cannot keep {count} weights of {name}: {lives} live")
     if count == 0:
         return torch.zeros_like(living)
-    if count == lives:
-        return living.clone()
     if threshold is None:
+        if not 0 < count <= (lives := int(living.count_nonzero())):
+            raise ValueError(f"cannot keep {count} weights of {name}: {lives} live")
         threshold = kth_largest({name: score}, {name: living}, count)
     mask = torch.empty(living.numel(), dtype=torch.bool, device=living.device)
-    above = 0
-    for offset, chunk in living_chunks(name, score, living):
-        part = torch.gt(chunk, threshold, out=mask[offset : offset + chunk.numel()])
-        above += int(part.count_nonzero())
-    missing = count - above
-    for offset, chunk in living_chunks(name, score, living) if missing > 0 else ():
-        ties = (chunk == threshold).nonzero().reshape(-1)[:missing]
+    for offset, chunk, alive in _chunks(score, living):
+        torch.gt(chunk, threshold, out=mask[offset : offset + CHUNK]).logical_and_(alive)
+    missing = count - int(mask.count_nonzero())
+    for offset, chunk, alive in _chunks(score, living) if missing > 0 else ():
+        ties = (chunk == threshold).logical_and_(alive).nonzero().reshape(-1)[:missing]
         mask[offset + ties] = True
         missing -= ties.numel()
-        if missing == 0:
-            break
     if missing != 0:  # the threshold offered was not this tensor's own
         return select_top(name, score, living, count)
     return mask.view(living.shape)
+
+
+def _chunks(score: Tensor, living: Tensor | None) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """One tensor's scores as (offset, float32 chunk, bool chunk of what lives)."""
+    flat = score.detach().reshape(-1)
+    alive = None if living is None else living.reshape(-1)
+    for offset in range(0, flat.numel(), CHUNK):
+        chunk = flat[offset : offset + CHUNK].float()
+        if alive is None:
+            yield offset, chunk, torch.ones_like(chunk, dtype=torch.bool)
+        else:
+            yield offset, chunk, alive[offset : offset + CHUNK]
+
+
+def _check_finite(scores: Params) -> None:
+    parts = (p for s in scores.values() for p in s.detach().reshape(-1).split(CHUNK))
+    if bool(torch.isfinite(torch.stack([part.float().sum() for part in parts])).all()):
+        return  # a sum may overflow, and then decides nothing
+    for name, score in scores.items():
+        if not bool(torch.isfinite(score).all()):
+            raise ValueError(f"scores of {name} are not finite")
+
+
+def _bracket(scores: Params, living: Params | None, k: int) -> tuple[float, float]:
+    """Two values between which the k-th largest very likely lies, from a regular sample."""
+    total = sum(score.numel() for score in scores.values())
+    step = max(1, total // SAMPLE)
+    while math.gcd(step, 2 * 3 * 5 * 7) > 1:  # rows are such multiples: not one column alone
+        step += 1
+    parts = []
+    for name, score in scores.items():
+        seen = score.detach().reshape(-1)[::step].float()
+        if living is not None:
+            seen = seen.where(living[name].reshape(-1)[::step], -math.inf)
+        parts.append(seen)
+    sample = torch.cat(parts)
+    fraction = k / total
+    position = sample.numel() * (1 - fraction)  # from below
+    margin = 6 * math.sqrt(position * fraction) + 8  # six standard deviations
+    first, last = int(position - margin), int(position + margin)
+    low = float(sample.kthvalue(first).values) if first >= 1 else -math.inf
+    return low, float(sample.kthvalue(last).values) if last <= sample.numel() else math.inf
+
+
+def _gather(
+    scores: Params, living: Params | None, low: float, high: float
+) -> tuple[dict[str, int], Params | None]:
+    """Per tensor, how many living scores are at least `high`, and those between `low` and `high`
+    (None when they are too many to hold).
+    """
+    at_least, inside, held = {}, {}, 0
+    for name, score in scores.items():
+        counts, found = [], []
+        for _, chunk, alive in _chunks(score, None if living is None else living[name]):
+            beyond = (chunk > low).logical_and_(alive)
+            counts.append(beyond.count_nonzero())
+            found.append(_pick(chunk, beyond.logical_and_(chunk < high)))
+            held += found[-1].numel()
+            if held > MOST_INSIDE:
+                return {}, None
+        inside[name] = torch.cat(found) if len(found) > 1 else found[0]
+        at_least[name] = int(torch.stack(counts).sum()) - inside[name].numel()
+    return at_least, inside
+
+
+def _pick(chunk: Tensor, mask: Tensor) -> Tensor:
+    """`chunk[mask]`, quicker where little is picked: eight flags are looked at as one word."""
+    whole = mask.numel() // 8 * 8
+    if whole < 1 << 16 or mask.data_ptr() % 8:
+        return chunk[mask]
+    words = mask[:whole].view(torch.int64).nonzero().reshape(-1)
+    picked = chunk[:whole].view(-1, 8)[words][mask[:whole].view(-1, 8)[words]]
+    return torch.cat([picked, chunk[whole:][mask[whole:]]])
+
+
+def _count(
+    scores: Params, living: Params | None, compare: Callable[..., Tensor], value: float
+) -> dict[str, int]:
+    """Per tensor, how many living scores compare so with a value."""
+    return {
+        name: sum(
+            int(compare(chunk, value).logical_and_(alive).count_nonzero())
+            for _, chunk, alive in _chunks(score, None if living is None else living[name])
+        )
+        for name, score in scores.items()
+    }
+
+
+def _from_bits(scores: Params, living: Params | None, k: int) -> float:
+    """The k-th largest from histograms: of the upper 16 bits, then of the lower 16 among the equal.
+
+    The bits of a float32, read as an integer with the sign folded in, keep the order of numbers.
+    """
+    bucket, lower = 0, False
+    for lower in (False, True):
+        histogram = torch.zeros(HALF, dtype=torch.int64)
+        for name, score in scores.items():
+            for _, chunk, alive in _chunks(score, None if living is None else living[name]):
+                bits = _ordered_bits((chunk + 0.0).masked_fill_(~alive, -math.inf))  # -0.0 is 0.0
+                keys = (bits >> 16).add_(HALF // 2)
+                if lower:
+                    keys = bits[keys == bucket].bitwise_and_(HALF - 1)
+                histogram += torch.bincount(keys, minlength=HALF).cpu()
+        from_top = histogram.flip(0).cumsum(0)
+        position = int(torch.searchsorted(from_top, k))
+        if not lower:
+            bucket = HALF - 1 - position
+            k -= int(from_top[position - 1]) if position else 0
+    key = torch.tensor([((bucket - HALF // 2) << 16) | (HALF - 1 - position)], dtype=torch.int32)
+    return float(_ordered_bits(key).view(torch.float32))
+
+
+def _ordered_bits(chunk: Tensor) -> Tensor:
+    """float32 as int32 of the same order (in place)."""
+    bits = chunk.view(torch.int32)
+    return bits.bitwise_xor_((bits >> 31).bitwise_and_(0x7FFFFFFF))

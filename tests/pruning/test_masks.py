@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from seven_bench.pruning import MaskSet, allocate, make_masks, prune
-from seven_bench.pruning.threshold import count_above, kth_largest, select_top
+from seven_bench.pruning.threshold import find_cut, kth_largest, select_top
 
 
 def some_masks(seed=0):
@@ -135,7 +135,7 @@ def test_threshold_on_millions_of_scores_against_kthvalue():
             assert kth_largest(scores, None, k) == expected, f"{kind}, keep {keep}"
             made = make_masks(scores, ones, allocate(scores, ones, count=k))
             assert made.kept == k, f"{kind}: {made.kept} kept, {k} asked"
-            above = sum(count_above(n, s, None, expected)[0] for n, s in scores.items())
+            above = sum(find_cut(scores, None, k).above.values())
             assert above <= k, "more lie above the threshold than are to be kept"
             for n, s in scores.items():
                 assert bool(made[n][s > expected].all()), "one above the threshold went"
