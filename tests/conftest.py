@@ -3,7 +3,14 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+# before anything reads them: no hub is asked, and nothing is left in the user's caches
+CACHES = tempfile.TemporaryDirectory(prefix="seven_bench_tests_")
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_CACHE"] = f"{CACHES.name}/datasets"
+os.environ["SEVEN_BENCH_CACHE"] = f"{CACHES.name}/seven_bench"
 
 import pytest
 from hydra import compose, initialize_config_dir
