@@ -12,12 +12,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_CACHE"] = f"{CACHES.name}/datasets"
 os.environ["SEVEN_BENCH_CACHE"] = f"{CACHES.name}/seven_bench"
 
-import pytest
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+import pytest  # noqa: E402
+from hydra import compose, initialize_config_dir  # noqa: E402
+from hydra.core.global_hydra import GlobalHydra  # noqa: E402
 
-from seven_bench.config import checked
-from seven_bench.identity import Config, conf_dir
+from seven_bench.config import checked  # noqa: E402
+from seven_bench.identity import Config, conf_dir  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 SHORT = ("start.train.max_epochs=2", "trainer.max_epochs=2", "logger=none", "progress=false")

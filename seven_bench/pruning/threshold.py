@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -117,7 +118,8 @@ def _chunks(score: Tensor, living: Tensor | None) -> Iterator[tuple[int, Tensor,
 
 
 def _check_finite(scores: Params) -> None:
-    parts = (p for s in scores.values() for p in s.detach().reshape(-1).split(CHUNK))
+    flat: Any = [score.detach().reshape(-1) for score in scores.values()]
+    parts = (part for score in flat for part in score.split(CHUNK))
     if bool(torch.isfinite(torch.stack([part.float().sum() for part in parts])).all()):
         return  # a sum may overflow, and then decides nothing
     for name, score in scores.items():

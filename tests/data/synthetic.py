@@ -1,4 +1,4 @@
-"""Small made-up data sets, as Parquet files with the hub's columns, and the options to read them."""
+"""Small made-up data sets, as Parquet files with the hub's columns, and how to read them."""
 
 import random
 from pathlib import Path
@@ -7,18 +7,34 @@ import datasets
 import numpy as np
 from PIL import Image
 
-GOOD = "fine bright warm lovely clever moving".split()
-BAD = "dull cold poor stale empty weak".split()
-FILL = "the a film plot scene actor with and of that some very one , .".split()
-CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
+GOOD = ["fine", "bright", "warm", "lovely", "clever", "moving"]
+BAD = ["dull", "cold", "poor", "stale", "empty", "weak"]
+FILL = [
+    "the",
+    "a",
+    "film",
+    "plot",
+    "scene",
+    "actor",
+    "with",
+    "and",
+    "of",
+    "that",
+    "some",
+    "very",
+    "one",
+    ",",
+    ".",
+]
+CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 GLUE = {  # columns of text, classes (0: a number from 0 to 5)
     "cola": (["sentence"], 2), "sst2": (["sentence"], 2), "mrpc": (["sentence1", "sentence2"], 2),
     "stsb": (["sentence1", "sentence2"], 0), "qqp": (["question1", "question2"], 2),
     "mnli": (["premise", "hypothesis"], 3), "qnli": (["question", "sentence"], 2),
     "rte": (["sentence1", "sentence2"], 2), "wnli": (["sentence1", "sentence2"], 2),
 }  # fmt: skip
-PEOPLE = "anna boris chen dora emil fatima".split()
-PLACES = "oslo quito perth cairo turin osaka".split()
+PEOPLE = ["anna", "boris", "chen", "dora", "emil", "fatima"]
+PLACES = ["oslo", "quito", "perth", "cairo", "turin", "osaka"]
 
 
 def sentence(draw: random.Random, words: list[str]) -> str:
@@ -94,7 +110,8 @@ def write_cifar(root: Path, name: str, train: int = 80, test: int = 20) -> None:
     classes = 10 if name == "cifar10" else 100
     names = CIFAR10 if classes == 10 else [f"thing_{index}" for index in range(100)]
     column = "label" if classes == 10 else "fine_label"
-    features = datasets.Features({"img": datasets.Image(), column: datasets.ClassLabel(names=names)})
+    labels = datasets.ClassLabel(names=names)
+    features = datasets.Features({"img": datasets.Image(), column: labels})
     for split, size in (("train", train), ("test", test)):
         rows = [{"img": i, column: c} for i, c in pictures(size, classes, 32, seed=len(split))]
         write(rows, root / name / f"{split}.parquet", features)

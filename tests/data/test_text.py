@@ -19,9 +19,7 @@ def glue(root, task, **options):
     files = {split: root / "glue" / task / f"{split}.parquet" for split in splits}
     columns, classes = GLUE[task]
     options = {"regression": not classes, "max_length": 16, "vocabulary": 100, **options}
-    data = GlueData(
-        seed=0, batch_size=8, files=files, tokenizer="data", columns=columns, **options
-    )
+    data = GlueData(seed=0, batch_size=8, files=files, tokenizer="data", columns=columns, **options)
     data.setup()
     return data
 
@@ -55,9 +53,7 @@ def test_other_content_is_not_taken_for_the_same(monkeypatch, tmp_path, change):
     monkeypatch.setenv("SEVEN_BENCH_CACHE", str(tmp_path))
     for given in ({}, change):
         tokenizer = make_tokenizer(TEXTS, size=given.get("size", 10))
-        tokenize(
-            tokenizer, given.get("texts", TEXTS), given.get("second"), given.get("length", 4)
-        )
+        tokenize(tokenizer, given.get("texts", TEXTS), given.get("second"), given.get("length", 4))
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2
 
 
