@@ -1,0 +1,99 @@
+"""One pruning step during training against one dense training step, and against the plain way."""
+
+from __future__ import annotations
+
+import copy
+from types import SimpleNamespace
+
+import torch
+
+from baselines.movement import MovementScore
+from baselines.platon import PlatonScore
+from seven_bench.pruning import Cubic, Score, SevenScore, kept_count, prunable_parameters
+from seven_bench.pruning.process import Method, Pruning
+from seven_bench.training.pruning_callback import PruningCallback
+from tests.benchmarks.models import SHAPES
+from tests.benchmarks.published import PlainPruner
+from tests.benchmarks.timing import Row, in_words, interleaved
+
+UPDATES = 40  # of the schedule; the steps measured are its first
+METHODS: dict[str, tuple[type[Score], str]] = {
+    "seven": (SevenScore, "hard"),
+    "platon": (PlatonScore, "regrow"),
+    "movement": (MovementScore, "straight_through"),
+}
+
+
+class Training:
+    """A model, its optimizer, and one method at work in it as in a run."""
+
+    def __init__(self, shape: str, method: str) -> None:
+        self.model = SHAPES[shape].build()
+        self.batch = SHAPES[shape].inputs()
+        self.labels = torch.arange(len(self.batch["input_ids"])) % 2
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
+        self.params = prunable_parameters(self.model)
+        kind, masking = METHODS[method]
+        rules = Method(kind(), Cubic(steps=1.0), 0.9, masking=masking)
+        plan = rules.schedule.plan(UPDATES, UPDATES)
+        self.pruning = Pruning(rules, plan, self.params, torch.Generator())
+        self.callback = PruningCallback(self.params, self.pruning.masks, self.pruning)
+        plugin = SimpleNamespace(precision="32-true", scaler=None)
+        self.trainer = SimpleNamespace(
+            optimizers=[self.optimizer], precision_plugin=plugin, global_step=0
+        )
+        self.plain = PlainPruner(method, self.params)
+        self.plain_weights = {n: p.detach().clone() for n, p in self.params.items()}
+        self.plain_step = 0
+        self.callback.on_train_start(self.trainer, self.model)
+        self.callback._hook.remove()  # it is called, and timed, by itself
+
+    def dense_step(self) -> None:
+        self.optimizer.zero_grad()
+        self.model(**self.batch, labels=self.labels).loss.backward()
+        self.optimizer.step()
+
+    def pruning_step(self) -> None:
+        self.callback.on_before_optimizer_step(self.trainer, self.model, self.optimizer)
+        self.callback._after_step(self.optimizer, (), {})
+
+    def published_step(self) -> None:
+        self.plain_step += 1
+        rules = self.pruning.method
+        total = self.pruning.masks.total
+        sparsity = rules.schedule.sparsity(self.plain_step, UPDATES, rules.sparsity)
+        grads = {name: p.grad for name, p in self.params.items()}
+        self.plain.step(self.plain_weights, grads, kept_count(total, sparsity))
+
+
+def rows() -> list[Row]:
+    """A step of each method on MiniLM; SEVEN's on the shape of BERT-base too."""
+    torch.set_num_threads(2)
+    found = []
+    for shape, method in [*(("MiniLM", m) for m in METHODS), ("BERT-base", "seven")]:
+        training = Training(shape, method)
+        small = shape == "MiniLM"
+        seconds = interleaved(
+            {
+                "dense": training.dense_step,
+                "ours": training.pruning_step,
+                "plain": training.published_step,
+            },
+            repeats=9 if small else 3,
+            warm=2 if small else 1,
+        )
+        name = f"{method} step, {shape}, batch {SHAPES[shape].batch}, 64 tokens"
+        path = getattr(getattr(training.pruning.method.score, "fused", None), "path", "eager")
+        ours = f"{in_words(seconds['ours'])} ({path})"
+        found += [
+            Row(
+                f"{name} / dense training step", seconds["ours"] / seconds["dense"], "",
+                0.06 if small else 0.10, True, ours, in_words(seconds["dense"]),
+            ),
+            Row(
+                f"{name}: the published way / ours", seconds["plain"] / seconds["ours"], "x",
+                20 if small else None, False, ours, in_words(seconds["plain"]),
+            ),
+        ]  # fmt: skip
+        del training
+    return found
