@@ -6,21 +6,24 @@ import sys
 import tempfile
 from pathlib import Path
 
-# before anything reads them: no hub is asked, and nothing is left in the user's caches
-CACHES = tempfile.TemporaryDirectory(prefix="seven_bench_tests_")
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_DATASETS_CACHE"] = f"{CACHES.name}/datasets"
-os.environ["SEVEN_BENCH_CACHE"] = f"{CACHES.name}/seven_bench"
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 
-import pytest  # noqa: E402
-from hydra import compose, initialize_config_dir  # noqa: E402
-from hydra.core.global_hydra import GlobalHydra  # noqa: E402
-
-from seven_bench.config import checked  # noqa: E402
-from seven_bench.identity import Config, conf_dir  # noqa: E402
+from seven_bench.config import checked
+from seven_bench.identity import Config, conf_dir
 
 ROOT = Path(__file__).parents[1]
 SHORT = ("start.train.max_epochs=2", "trainer.max_epochs=2", "logger=none", "progress=false")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any library reads it: the hub is not asked, and the user's caches are left alone."""
+    caches = tempfile.TemporaryDirectory(prefix="seven_bench_tests_")
+    config.add_cleanup(caches.cleanup)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["HF_DATASETS_CACHE"] = f"{caches.name}/datasets"
+    os.environ["SEVEN_BENCH_CACHE"] = f"{caches.name}/seven_bench"
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,8 @@ CORRECTED = {"cra": "crab"}  # a class of CIFAR-100, as it is spelt on the hub
 
 
 class Prompted(Dataset[dict[str, Any]]):
-    """Batches of `images` with the tokens of the class prompts: `input_ids` and `attention_mask`,
-    int64 [classes, tokens], the same in every batch.
+    """Batches of `images` with, under `prompts`, the tokens of the class prompts: `input_ids` and
+    `attention_mask`, int64 [classes, tokens], the same in every batch.
     """
 
     def __init__(self, images: Any, prompts: dict[str, Tensor]) -> None:
@@ -29,7 +29,7 @@ class Prompted(Dataset[dict[str, Any]]):
         return len(self.images)
 
     def __getitem__(self, indices: Sequence[int]) -> dict[str, Any]:
-        return {**self.images[indices], **self.prompts}
+        return {**self.images[indices], "prompts": self.prompts}
 
 
 class ClipData(ImageData):

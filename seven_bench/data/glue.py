@@ -53,7 +53,7 @@ class GlueData(TextData):
         tokens = tokenize(self.tokenizer, first, second, self.options["max_length"])
         kind = torch.float32 if self.options.get("regression") else torch.int64
         pad = self.tokenizer.pad_token_id
-        return TextDataset(tokens, torch.tensor(labels, dtype=kind), pad)
+        return TextDataset(tokens, pad, labels=torch.tensor(labels, dtype=kind))
 
     def scored_examples(self) -> int:
         return len(self._scored_labels())

@@ -146,16 +146,17 @@ def _tokens_of(offsets: Tensor, begin: int, stop: int) -> tuple[int, int]:
 
 
 def train_windows(windows: Columns, pad: int) -> TextDataset:
-    """Windows as examples, with `start` and `end` of the answer."""
-    return TextDataset(windows, windows["start"], pad, end=windows["end"])
+    """Windows as examples, with `start_positions` and `end_positions`, tokens of the answer."""
+    places = {"start_positions": windows["start"], "end_positions": windows["end"]}
+    return TextDataset(windows, pad, **places)
 
 
 class Questions(Dataset[dict[str, Any]]):
     """Indexing with questions gives all their windows in one batch.
 
-    Besides the inputs a batch holds `labels` and `end` [windows], `from` and `to`, int64 [windows,
-    tokens] (-1 outside of the paragraph), `question` [windows], which of the batch's questions a
-    window belongs to, and of each question `id`, `context` and `answers`, as lists.
+    Besides what training has a batch holds `from` and `to`, int64 [windows, tokens] (-1 outside of
+    the paragraph), `question` [windows], which of the batch's questions a window belongs to, and of
+    each question `id`, `context` and `answers`, as lists.
     """
 
     def __init__(self, windows: Columns, rows: Any, pad: int) -> None:

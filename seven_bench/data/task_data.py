@@ -114,7 +114,7 @@ class TaskData(pl.LightningDataModule):
         if labels is None or labels.is_floating_point():
             return None
         most = torch.mode(labels).values
-        share = float((self._scored_labels() == most).float().mean())
+        share = float((self._scored_labels() == most).double().mean())
         match metric:
             case "accuracy":
                 return share

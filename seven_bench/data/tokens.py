@@ -101,18 +101,18 @@ def flatten(ids: list[list[int]], segments: list[list[int]]) -> Columns:
 
 
 class TextDataset(Dataset[dict[str, Any]]):
-    """Tokens and labels; indexing with a list gives a batch padded to its own longest text.
+    """Texts and what is told of each; indexing with a list gives a batch as long as its longest.
 
     Args:
         tokens: as from `tokenize`.
-        labels: [texts], whole numbers or, of a regression, float32.
         pad: the id that pads.
-        columns: further tensors [texts], given along under their names.
+        columns: tensors [texts], given along under their names: labels, in whole numbers or, of a
+            regression, float32.
     """
 
-    def __init__(self, tokens: Columns, labels: Tensor, pad: int, **columns: Tensor) -> None:
+    def __init__(self, tokens: Columns, pad: int, **columns: Tensor) -> None:
         self.tokens, self.pad = tokens, pad
-        self.columns = {"labels": labels, **columns}
+        self.columns = columns
         self._starts: list[int] = tokens["starts"].tolist()
 
     def __len__(self) -> int:

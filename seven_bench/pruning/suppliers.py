@@ -148,7 +148,8 @@ def input_squares(scene: Scene, names: Sequence[str], batch: Any) -> Iterator[Pa
     Tokens that the batch's attention mask leaves out do not count.
     """
     squares: Params = {}
-    padding = batch.get("attention_mask") if isinstance(batch, dict) else None
+    texts = batch.get("prompts", batch) if isinstance(batch, dict) else {}
+    padding = texts.get("attention_mask")
     owner = {id(scene.params[name]): name for name in names}
 
     def watch(layer: Any, inputs: tuple[Tensor, ...]) -> None:

@@ -21,8 +21,8 @@ class ClipModule(TaskModule):
         super().__init__(model, recipe, accuracies(classes))
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
-        names = ("input_ids", "attention_mask", "pixel_values")
-        logits: Tensor = model(**{name: batch[name] for name in names}).logits_per_image
+        compared = model(pixel_values=batch["pixel_values"], **batch["prompts"])
+        logits: Tensor = compared.logits_per_image
         return logits.float()
 
     def objective(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -135,7 +135,7 @@ def _fitted(
 ) -> dict[str, Tensor]:
     """The state under the model's own names; what the model does not have is left out."""
     if hasattr(model, "patch_embed"):
-        from timm.layers import adapt_input_conv  # type: ignore[attr-defined]
+        from timm.models import adapt_input_conv
         from timm.models.vision_transformer import checkpoint_filter_fn
 
         state = dict(checkpoint_filter_fn(state, model))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Small made-up data sets, as Parquet files with the hub's columns, and how to read them."""
+"""Small made-up data sets, as Parquet files with the hub's columns."""
 
 import random
 from pathlib import Path
@@ -10,21 +10,8 @@ from PIL import Image
 GOOD = ["fine", "bright", "warm", "lovely", "clever", "moving"]
 BAD = ["dull", "cold", "poor", "stale", "empty", "weak"]
 FILL = [
-    "the",
-    "a",
-    "film",
-    "plot",
-    "scene",
-    "actor",
-    "with",
-    "and",
-    "of",
-    "that",
-    "some",
-    "very",
-    "one",
-    ",",
-    ".",
+    *("the", "a", "film", "plot", "scene", "actor", "with", "and", "of", "that", "some", "very"),
+    *("one", ",", "."),
 ]
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 GLUE = {  # columns of text, classes (0: a number from 0 to 5)

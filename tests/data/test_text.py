@@ -73,7 +73,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch, tmp_path):
 
 def test_a_batch_is_padded_to_its_own_longest():
     columns = tokenize(make_tokenizer(TEXTS, size=10), ["one", "one two", "one two three"], None, 9)
-    dataset = TextDataset(columns, torch.tensor([0, 1, 0]), pad=0)
+    dataset = TextDataset(columns, pad=0, labels=torch.tensor([0, 1, 0]))
     batch = dataset[[1, 0]]
     assert batch["input_ids"].shape == (2, 4)
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
