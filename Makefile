@@ -34,5 +34,8 @@ types: $(INSTALLED)
 wheel-test: $(INSTALLED)  ## the wheel, in a second empty environment and an empty folder
 	bash .ci/try-wheel $(abspath $(BIN)/python)
 
+bench: $(INSTALLED)  ## what pruning costs, as ratios against plain references; outputs/bench
+	$(BIN)/python -m tests.benchmarks
+
 clean:  ## everything that was made, but for outputs
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

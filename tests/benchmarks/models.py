@@ -31,7 +31,9 @@ class Shape:
 
     def inputs(self, batch: int | None = None) -> dict[str, Tensor]:
         batch = batch or self.batch
-        ids = torch.randint(1000, 30000, (batch, TOKENS), generator=torch.Generator().manual_seed(1))
+        ids = torch.randint(
+            1000, 30000, (batch, TOKENS), generator=torch.Generator().manual_seed(1)
+        )
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
