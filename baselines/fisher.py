@@ -1,4 +1,4 @@
-"""Fisher pruning, per example. Theis et al. 2018, arXiv 1801.05787, eq. 8."""
+"""Fisher pruning, per example. Theis et al. 2018, arXiv 1801.05787."""
 
 from __future__ import annotations
 

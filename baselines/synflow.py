@@ -10,7 +10,7 @@ from seven_bench.pruning import Observation, Params, Score
 
 
 class SynflowLinearizedScore(Score):
-    """|w| dR/d|w|, where R is the summed output of the network on ones, with weights |w|.
+    """|w| dR/d|w|, where R is the mean output of the network on ones, with weights |w|.
 
     The paper's R needs a network of linear layers and ReLU; LayerNorm and softmax break it. So the
     engine supplies the gradient of a linearised copy, in float64 because R outgrows float32.

@@ -48,6 +48,7 @@ def prune_before(
     loss: Callable[[Any], Tensor],
     batches: Iterable[Any],
     reduce: Callable[[Params], Params] = lambda gathered: gathered,
+    examples: Callable[[Any], list[Any]] | None = None,
 ) -> MaskSet:
     """Scores on `batches`, one step each, and tightens the masks as the plan says.
 
@@ -61,6 +62,8 @@ def prune_before(
         loss: the mean loss of a batch under `model`.
         batches: as many as the plan has steps.
         reduce: takes the mean of what a batch gives over the processes that share the batch.
+        examples: a batch as batches of one, for scores that look at each example by itself;
+            by default each tensor of a dict is cut along its first dimension.
 
     Returns: the masks, of exactly the count asked for.
 
@@ -76,7 +79,7 @@ def prune_before(
         batches = list(batches)
     dense = {name: p.detach().clone() for name, p in params.items()}
     with scoring(model, params):
-        scene = Scene(model, params, dense, loss, batches, pruning, reduce)
+        scene = Scene(model, params, dense, loss, batches, pruning, reduce, examples or _one_by_one)
         supplies = [SUPPLIERS[need](scene) for need in sorted(needs)]
         for batch in batches:
             if pruning.plan.observes(pruning.step + 1):
@@ -88,6 +91,11 @@ def prune_before(
     _write(params, dense, pruning.masks)
     pruning.check_finished()
     return pruning.masks
+
+
+def _one_by_one(batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    size = len(next(iter(batch.values())))
+    return [{name: value[i : i + 1] for name, value in batch.items()} for i in range(size)]
 
 
 @torch.no_grad()

@@ -165,14 +165,15 @@ def _erdos_renyi(scores: Params, masks: Params, living: dict[str, int], count: i
 def _lamp(scores: Params, masks: Params, living: dict[str, int], count: int) -> Counts:
     """The tensors' shares of the `count` largest LAMP scores. Lee et al. 2021, arXiv 2010.07611.
 
-    Eq. 3: w_u^2 over the sum of all w_v^2 in the tensor with |w_v| >= |w_u|; removed weights are
-    in neither.
+    The score is w_u^2 over the sum of all w_v^2 in the tensor with |w_v| >= |w_u|; removed weights
+    are in neither.
     """
     lamp = {}
     for name, score in scores.items():
         squares = score.detach().double().square().mul(masks[name]).reshape(-1)
         ordered, order = squares.sort(descending=True, stable=True)
-        sums = ordered.cumsum(0).clamp_(min=1e-300)
+        # on the CPU: floating sums along a GPU tensor do not repeat bit for bit
+        sums = ordered.cpu().cumsum(0).clamp_(min=1e-300).to(ordered.device)
         lamp[name] = squares.float().scatter_(0, order, (ordered / sums).float()).view(score.shape)
     return Counts(_global(lamp, masks, living, count))
 

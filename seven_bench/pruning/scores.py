@@ -32,10 +32,10 @@ class Observation:
     weights; all are keyed by parameter name and of the parameters' shapes. `step` counts from 0.
     The rest is supplied to scores that need it: `hessian_gradient` is H g with this batch's H and
     the g of all batches, `example_squares` the mean over examples of the squared gradient of each,
-    `activations` the sum over tokens of each squared input of a linear layer, [d_in], for a part of
-    the layers at a time, `linear_gradient` the gradient of the linearised network's summed output
-    by |w|, float64. `progress` is the fraction of the pruning steps
-    that is done, in [0, 1].
+    `activations` the sum over an example's tokens of each squared input of a linear layer, [d_in],
+    for a part of the layers at a time, `linear_gradient` the gradient of the linearised network's
+    mean output by |w|, float64. `progress` is the fraction of the pruning steps that is done, in
+    [0, 1].
     """
 
     params: Params

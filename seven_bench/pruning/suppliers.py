@@ -31,7 +31,8 @@ class Scene:
     """A model being scored: what suppliers work on.
 
     `dense` holds the start's weights; `params`, the model's own, have the removed ones at zero.
-    `reduce` takes the mean of what is gathered over the processes that share a batch.
+    `reduce` takes the mean of what is gathered over the processes that share a batch, `examples`
+    parts a batch into batches of one.
     """
 
     model: nn.Module
@@ -41,6 +42,7 @@ class Scene:
     batches: Iterable[Any]
     pruning: Pruning
     reduce: Callable[[Params], Params]
+    examples: Callable[[Any], list[Any]]
 
 
 def gradients(loss: Tensor, params: Params, create_graph: bool = False) -> Params:
@@ -100,13 +102,11 @@ def _hessian_gradient(scene: Scene) -> Supply:
 def _example_squares(scene: Scene) -> Supply:
     """Each example by itself: a batch's gradient would let examples cancel."""
 
-    def supply(batch: dict[str, Any]) -> dict[str, Params]:
-        size = len(next(value for value in batch.values() if torch.is_tensor(value)))
-        squares = zeros(scene.params)
-        for i in range(size):
-            one = {k: v[i : i + 1] if torch.is_tensor(v) else v for k, v in batch.items()}
-            for name, gradient in gradients(scene.loss(one), scene.params).items():
-                squares[name].addcmul_(gradient, gradient, value=1 / size)
+    def supply(batch: Any) -> dict[str, Params]:
+        squares, parts = zeros(scene.params), scene.examples(batch)
+        for part in parts:
+            for name, gradient in gradients(scene.loss(part), scene.params).items():
+                squares[name].addcmul_(gradient, gradient, value=1 / len(parts))
         return {"example_squares": scene.reduce(squares)}
 
     return supply
@@ -131,8 +131,9 @@ def _activations(scene: Scene) -> Supply:
         for batch in scene.batches:
             with torch.no_grad(), input_squares(scene, names, batch) as squares:
                 scene.loss(batch)
-            seen = Observation(scene.dense, {}, scene.pruning.masks, 0)
-            seen = Observation(**{**vars(seen), "activations": scene.reduce(squares)})
+            size = len(scene.examples(batch))
+            means = scene.reduce({name: total / size for name, total in squares.items()})
+            seen = Observation(scene.dense, {}, scene.pruning.masks, 0, activations=means)
             score.observe(seen)
         masks = scene.pruning.proposed(scene.dense)
         with torch.no_grad():
@@ -176,17 +177,18 @@ def _linear_gradient(scene: Scene) -> Supply:
         with linearised(scene.model):
             total = scene.loss(batch)
             found = torch.autograd.grad(total, list(scene.params.values()), allow_unused=True)
-        pairs = zip(scene.params, found, strict=True)
-        return {
-            "linear_gradient": {n: zeros(scene.params)[n] if g is None else g for n, g in pairs}
+        flow = {
+            name: torch.zeros_like(p, dtype=torch.float64) if gradient is None else gradient
+            for (name, p), gradient in zip(scene.params.items(), found, strict=True)
         }
+        return {"linear_gradient": scene.reduce(flow)}
 
     return supply
 
 
 @contextmanager
 def linearised(model: nn.Module) -> Iterator[None]:
-    """Inside, the model is linear with weights |w|, in float64, and a loss is its summed output.
+    """Inside, the model is linear with weights |w|, in float64, and a loss is its mean output.
 
     Norms, activations and divisions by tensors pass their input on, biases and positions are 0, the
     images' pixels and all embeddings are 1; the product of q, k and v enters attention by its
@@ -231,7 +233,7 @@ class _Linear(TorchFunctionMode):
         if name == "conv2d":
             return func(torch.ones_like(args[0], dtype=args[1].dtype), *args[1:], **kwargs)
         if name in ("cross_entropy", "mse_loss", "binary_cross_entropy_with_logits"):
-            return args[0].sum()
+            return args[0].mean()
         if name == "softmax":
             raise ValueError("linearised scoring needs attention by scaled_dot_product_attention")
         return func(*args, **kwargs)

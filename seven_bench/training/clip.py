@@ -17,6 +17,8 @@ class ClipModule(TaskModule):
     al. 2021, arXiv 2103.00020, section 3.1).
     """
 
+    shared = ("input_ids", "attention_mask")  # the prompts
+
     def __init__(self, model: nn.Module, recipe: Recipe, classes: int) -> None:
         super().__init__(model, recipe, accuracies(classes))
 

@@ -162,16 +162,19 @@ def score_and_prune(
         weight = data.calibration_weight(calibration["batch_size"])
         temperature = calibration.get("temperature") or 1.0
 
-    def loss(batch: Any) -> Tensor:
-        return module.loss(batch) if weight == 1 else module.loss(batch) * weight
+    def over_processes(gathered: Params) -> Params:
+        shares = {n: t * weight for n, t in gathered.items()} if weight != 1 else gathered
+        return ranks.mean_(shares)
 
-    softened = loss if temperature == 1 else tempered(loss, temperature)
+    loss = module.loss if temperature == 1 else tempered(module.loss, temperature)
     batches = batches_of(count) if calibration is not None else iter(repeat(None, count))
     if control == "corrupt_labels":
         batches = corrupted(batches, seed)
     dense = {name: p.detach().clone() for name, p in params.items()} if control != "none" else {}
     state = random_state()
-    found = prune_before(pruning, module.model, params, softened, batches, ranks.mean_)
+    found = prune_before(
+        pruning, module.model, params, loss, batches, over_processes, module.examples
+    )
     if control != "none":
         found = exchanged(found, control, dense, method.pattern, seed)
         if control == "reinit":
@@ -184,7 +187,7 @@ def score_and_prune(
     examples = 0.0
     if calibration is not None:
         one = next(batches_of(1))
-        each = passes(method.score.needs, module.model, params, loss, one)
+        each = passes(method.score.needs, module.model, params, module.loss, one)
         examples = calibration["examples"] * each
     restore_random_state(state)
     return found, Cost(examples, time.perf_counter() - began)

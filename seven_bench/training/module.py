@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytorch_lightning as pl
 import torch
@@ -35,8 +35,10 @@ class TaskModule(pl.LightningModule):
 
     `finetune` says which weights are trained, `adapters` are LoRA's when there are any, and
     `teacher` is the model whose outputs are learned from, when there is one: it is no part of the
-    module's state.
+    module's state. `shared` names what a batch holds once for all of its examples.
     """
+
+    shared: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, model: nn.Module, recipe: Recipe, metrics: MetricCollection) -> None:
         super().__init__()
@@ -61,6 +63,12 @@ class TaskModule(pl.LightningModule):
     def objective(self, logits: Tensor, batch: Batch) -> Tensor:
         """The mean loss of a batch."""
         raise NotImplementedError
+
+    def examples(self, batch: Batch) -> list[Batch]:
+        """A batch as batches of one example each."""
+        own = {k: v for k, v in batch.items() if torch.is_tensor(v) and k not in self.shared}
+        size = len(next(iter(own.values())))
+        return [{**batch, **{k: v[i : i + 1] for k, v in own.items()}} for i in range(size)]
 
     def predictions(self, logits: Tensor, batch: Batch) -> tuple[Any, Any]:
         """The predictions and the targets that the metrics take."""

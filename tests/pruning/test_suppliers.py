@@ -301,3 +301,41 @@ def test_the_bill_counts_passes():
     assert bill("activations") == 2, "a forward pass a block"
     # g is 3; H g is a gradient (3) whose every product is differentiated again
     assert 3 + 5 < bill("hessian_gradient") < 3 + 10
+
+
+@pytest.mark.parametrize("need", sorted(SUPPLIERS))
+def test_processes_that_share_batches_get_what_one_would(need):
+    """Two shares of 3 and 1 examples, weighted by their sizes, are the batch of 4."""
+    batch = batch_of()
+    shares = [{k: v[part] for k, v in batch.items()} for part in (slice(0, 3), slice(3, 4))]
+    field = {"gradients": "grads"}.get(need, need)
+
+    def supplied(one, weight=1.0):
+        model = build("vit")
+        params, schedule, score = prunable_parameters(model), OneShot(), Collector(need)
+        pruning = Pruning(Method(score, schedule, 0.0), schedule.plan(1, 1), params, None)
+        prune_before(
+            pruning, model, params, loss_of(model), [one],
+            lambda gathered: {n: t * weight for n, t in gathered.items()},
+        )  # fmt: skip
+        merged = {}
+        for seen in score.seen:
+            merged.update(getattr(seen, field))
+        return merged
+
+    whole, first, second = supplied(batch), supplied(shares[0], 1.5), supplied(shares[1], 0.5)
+    if need == "hessian_gradient":
+        return  # g is that of all processes: its parts do not add up by themselves
+    for n, expected in whole.items():
+        torch.testing.assert_close((first[n] + second[n]) / 2, expected, msg=f"{need} of {n}")
+
+
+def test_examples_of_a_task_share_what_the_task_says():
+    from seven_bench.training.clip import ClipModule
+    from seven_bench.training.vision import VisionModule
+
+    batch = {"pixel_values": torch.rand(3, 1), "labels": torch.arange(3), "input_ids": torch.eye(3)}
+    for module, prompts in ((ClipModule, 3), (VisionModule, 1)):
+        parts = module(nn.Linear(1, 1), None, 3).examples(batch)
+        assert [part["labels"].tolist() for part in parts] == [[0], [1], [2]]
+        assert all(len(part["input_ids"]) == prompts for part in parts), module.__name__
