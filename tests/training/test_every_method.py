@@ -26,9 +26,9 @@ from seven_bench.training.pruning_callback import PruningCallback
 from tests.training import tiny
 
 METHODS = sorted(path.stem for path in (conf_dir() / "pruner").glob("*.yaml"))
-OPTIMIZERS = {"sgd": 0.05, "adamw": 0.01}  # name: learning rate
-EPOCHS, STEPS_AN_EPOCH = 4, 8
-KILLED_AT = 21  # batches: in the middle of the third epoch, and of pruning
+OPTIMIZERS = {"sgd": 0.03, "adamw": 0.01}  # name: learning rate
+EPOCHS, STEPS_AN_EPOCH = 3, 8
+KILLED_AT = 11  # batches: in the middle of the second epoch, and of pruning
 SHORT = (
     "start=init", "logger=none", "progress=false", "trainer.threads=1", "trainer.accelerator=cpu",
     f"trainer.max_epochs={EPOCHS}", f"trainer.batch_size={tiny.BATCH}", "trainer.warmup=0",
@@ -65,7 +65,9 @@ class WatchedModule(tiny.TinyModule):
         if self.kill_at == self.trainer.current_epoch * STEPS_AN_EPOCH + batch_idx:
             raise Killed
 
-    def on_train_batch_end(self, *args):
+    def on_train_batch_end(self, outputs, batch, batch_idx):
+        if self.kill_at == self.trainer.current_epoch * STEPS_AN_EPOCH + batch_idx + 1:
+            next(c for c in self.trainer.callbacks if isinstance(c, Checkpoint)).every = 0
         callback = self.pruning
         if callback.masking != "regrow" or callback.pruning.settled:
             assert_zero(callback.params, callback.masks)
@@ -191,7 +193,7 @@ def test_resumed_equals_uninterrupted(method, model, optimizer, tmp_path):
     config, whole = composed(method, optimizer), reference(method, model, optimizer)
     path = tmp_path / "last.ckpt"
     with pytest.raises(Killed):
-        train(config, model, checkpoint=Checkpoint(path, 0.0), kill_at=KILLED_AT)
+        train(config, model, checkpoint=Checkpoint(path, 1e9), kill_at=KILLED_AT)
     resumed = train(config, model, checkpoint=Checkpoint(path, 1e9))
     assert resumed.losses[-2:] == whole.losses[-2:]
     assert resumed.masks.hash() == whole.masks.hash()
