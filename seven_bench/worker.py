@@ -7,14 +7,18 @@ line again in each of them: a multirun would then start anew in every one.
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from pathlib import Path
 
 from seven_bench.errors import ConfigError
 
+log = logging.getLogger(__name__)
 ERROR = ".error"  # what a process writes before it fails
 MEETING = ".processes"  # the file over which the processes find each other
 
@@ -22,8 +26,8 @@ MEETING = ".processes"  # the file over which the processes find each other
 def share_out(folder: Path, processes: int) -> None:
     """Runs the work of a claimed folder in several processes and waits for them.
 
-    Raises: ConfigError or RuntimeError with the message of the process that failed; the others are
-        ended then.
+    Raises: ConfigError, ValueError or RuntimeError with the message of the process that failed;
+        the others are ended then.
     """
     for name in (ERROR, MEETING):
         (folder / name).unlink(missing_ok=True)
@@ -43,12 +47,14 @@ def share_out(folder: Path, processes: int) -> None:
     finally:
         for process in started:
             if process.poll() is None:
-                process.terminate()
+                process.kill()  # it may wait for one that is no more, deaf to anything milder
         codes = [process.wait() for process in started]
         (folder / MEETING).unlink(missing_ok=True)
     if any(codes):
-        kind, _, message = _error(folder).partition("\n")
-        raise (ConfigError if kind == "ConfigError" else RuntimeError)(message)
+        kind, message, *trace = _error(folder).split("\n", 2)
+        log.debug("%s", *trace or [""])
+        known = {"ConfigError": ConfigError, "ValueError": ValueError}
+        raise known.get(kind, RuntimeError)(message)
 
 
 def _error(folder: Path) -> str:
@@ -68,6 +74,7 @@ def main(folder: Path) -> None:
     from seven_bench.identity import identify
     from seven_bench.run import work
 
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     config = yaml.safe_load((folder / "config.yaml").read_text())
     try:
@@ -80,8 +87,16 @@ def main(folder: Path) -> None:
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         if not (folder / ERROR).exists():  # the first to fail is the one to tell
-            (folder / ERROR).write_text(f"{type(error).__name__}\n{reason}")
-        raise
+            text = f"{type(error).__name__}\n{reason}\n{traceback.format_exc()}"
+            (folder / ERROR).write_text(text)
+        sys.exit(1)
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when the one that holds the run's folder is gone."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _gpu(rank: int) -> bool:

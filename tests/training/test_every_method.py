@@ -112,7 +112,9 @@ def composed(method: str, optimizer: str):
         return checked(compose("config", given))
 
 
-def train(config, model, seed=0, sparsity=None, checkpoint=None, kill_at=None) -> Done:
+def train(
+    config, model, seed=0, sparsity=None, checkpoint=None, kill_at=None, machine=Machine("cpu")
+) -> Done:
     """One run without its folder; rounds below it are done first."""
     config = {**config, "seed": seed, "sparsity": target(config) if sparsity is None else sparsity}
     lower = level_below(config)
@@ -120,8 +122,8 @@ def train(config, model, seed=0, sparsity=None, checkpoint=None, kill_at=None) -
     if lower is not None:
         found = train(lower, model, seed, lower["sparsity"])
         below = Below(found.state, found.masks)
-    machine = Machine("cpu")
-    module, data = WatchedModule(tiny.start(model), recipe_of(config)), tiny.tiny_data(seed)
+    recipe = recipe_of(config)
+    module, data = WatchedModule(tiny.start(model), recipe), tiny.tiny_data(seed, recipe.batch_size)
     reset_process(seed, 1, True)
     module.kill_at = kill_at
     params = prunable_parameters(module.model)
