@@ -28,6 +28,8 @@ from tests.training import tiny
 METHODS = sorted(path.stem for path in (conf_dir() / "pruner").glob("*.yaml"))
 OPTIMIZERS = {"sgd": 0.03, "adamw": 0.01}  # name: learning rate
 EPOCHS, STEPS_AN_EPOCH = 3, 8
+METRIC = {"name": "accuracy", "higher_is_better": True}
+CPU = Machine("cpu")
 KILLED_AT = 11  # batches: in the middle of the second epoch, and of pruning
 SHORT = (
     "start=init", "logger=none", "progress=false", "trainer.threads=1", "trainer.accelerator=cpu",
@@ -112,9 +114,7 @@ def composed(method: str, optimizer: str):
         return checked(compose("config", given))
 
 
-def train(
-    config, model, seed=0, sparsity=None, checkpoint=None, kill_at=None, machine=Machine("cpu")
-) -> Done:
+def train(config, model, seed=0, sparsity=None, checkpoint=None, kill_at=None, machine=CPU) -> Done:
     """One run without its folder; rounds below it are done first."""
     config = {**config, "seed": seed, "sparsity": target(config) if sparsity is None else sparsity}
     lower = level_below(config)
@@ -134,9 +134,6 @@ def train(
     losses = [*(found.losses if lower is not None else []), *module.losses]
     metrics = evaluate(module, data, machine, trained.last)
     return Done(trained.last_masks, trained.last, trained.best, score, metrics, losses)
-
-
-METRIC = {"name": "accuracy", "higher_is_better": True}
 
 
 def target(config) -> float:
