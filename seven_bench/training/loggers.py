@@ -55,6 +55,8 @@ class CurvesLogger(Logger):
 
     @rank_zero_only
     def save(self) -> None:
+        if not self.rows:  # Lightning saves at the start: what a run left here is not taken up yet
+            return
         columns = sorted({name for row in self.rows.values() for name in row})
         partial = self.path.with_name("metrics.csv.partial")
         with partial.open("w", newline="") as file:
