@@ -100,8 +100,7 @@ class PruningCallback(pl.Callback):
     ) -> None:
         finite = self._check_finite(trainer, pl_module)
         pruning = self.pruning
-        scored = finite and self._watches_gradients
-        if scored and pruning is not None and pruning.method.observe_at == "before_step":
+        if pruning is not None and finite and self._observes("before_step"):
             pruning.observe(self.dense or self.params, self._grads())
         for parameter in self._lent:
             parameter.grad = None
@@ -119,7 +118,7 @@ class PruningCallback(pl.Callback):
             _fill(self.dense, self.params)
         pruning, changed = self.pruning, False
         if pruning is not None:
-            if pruning.method.observe_at == "after_step":
+            if self._observes("after_step"):
                 pruning.observe(self.dense or self.params, self._grads())
             changed = pruning.advance(self.dense or self.params)
             if changed and self.masking in ("hard", "rewire"):
@@ -181,9 +180,16 @@ class PruningCallback(pl.Callback):
     def _watches_gradients(self) -> bool:
         return self.pruning is not None and not self.pruning.method.score.needs <= {"weights"}
 
+    def _observes(self, when: str) -> bool:
+        """Whether the score is to see this step, at this time."""
+        pruning = self.pruning
+        if pruning is None or pruning.method.observe_at != when:
+            return False
+        return self._watches_gradients and pruning.plan.observes(pruning.step + 1)
+
     def _grads(self) -> Params:
         grads = {name: p.grad for name, p in self.params.items() if p.grad is not None}
-        if self._watches_gradients and len(grads) < len(self.params):
+        if len(grads) < len(self.params):
             missing = next(name for name in self.params if name not in grads)
             raise ValueError(f"{missing} has no gradient: it cannot be pruned during training")
         return grads
