@@ -102,9 +102,7 @@ class PruningCallback(pl.Callback):
         pruning = self.pruning
         scored = finite and self._watches_gradients
         if scored and pruning is not None and pruning.method.observe_at == "before_step":
-            pruning.observe(self.dense or self.params, self._grads())
-        for parameter in self._lent:
-            parameter.grad = None
+            self._observe(pruning)
         if not self._growing:
             for name, mask in self.masks.items():
                 if (gradient := self.params[name].grad) is not None:
@@ -120,7 +118,7 @@ class PruningCallback(pl.Callback):
         pruning, changed = self.pruning, False
         if pruning is not None:
             if pruning.method.observe_at == "after_step":
-                pruning.observe(self.dense or self.params, self._grads())
+                self._observe(pruning)
             changed = pruning.advance(self.dense or self.params)
             if changed and self.masking in ("hard", "rewire"):
                 self._clear_moments(optimizer)
@@ -180,6 +178,10 @@ class PruningCallback(pl.Callback):
     @property
     def _watches_gradients(self) -> bool:
         return self.pruning is not None and not self.pruning.method.score.needs <= {"weights"}
+
+    def _observe(self, pruning: Pruning) -> None:
+        if pruning.plan.observes(pruning.step + 1):
+            pruning.observe(self.dense or self.params, self._grads())
 
     def _grads(self) -> Params:
         grads = {name: p.grad for name, p in self.params.items() if p.grad is not None}
