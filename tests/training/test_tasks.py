@@ -357,10 +357,10 @@ def test_the_subset_is_part_of_what_a_run_is(config_of):
 
 
 def test_text_is_learned(config_of):
-    """The word that tells is found: not luck, 24 of 24 by a coin is one in 16 million."""
+    """The word that tells is found: 20 of 24 by luck are one in 1,300."""
     config = config_of("glue/sst2", "start=init", "pruner=dense", "trainer.max_epochs=15",
                        "trainer.lr=3e-3", "trainer.warmup=0.1")  # fmt: skip
-    assert run(config)["metric"]["value"] > 0.9
+    assert run(config)["metric"]["value"] > 0.8
 
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
