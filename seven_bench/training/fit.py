@@ -209,5 +209,6 @@ def _filter_known_warnings() -> None:
     warnings.filterwarnings("ignore", message=".*GPU available but not used.*")
     # every process evaluates the whole set: what is logged of it is the same in all
     warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*before.*optimizer.step.*")

@@ -102,8 +102,9 @@ class PruningCallback(pl.Callback):
         pruning = self.pruning
         if pruning is not None and finite and self._observes("before_step"):
             pruning.observe(self.dense or self.params, self._grads())
-        for parameter in self._lent:
-            parameter.grad = None
+        if not self._observes("after_step"):
+            for parameter in self._lent:  # seen: it has no part in clipping
+                parameter.grad = None
         if not self._growing:
             for name, mask in self.masks.items():
                 if (gradient := self.params[name].grad) is not None:
