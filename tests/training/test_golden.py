@@ -61,9 +61,14 @@ class LineModule(TaskModule):
         metrics = MetricCollection({"mse": MeanSquaredError()})
         super().__init__(OneLayer(), recipe, metrics)
 
-    def outputs(self, batch):
-        y = self.model(batch["x"])
-        return (y - batch["y"]).square().sum(1).mean() / 2, y, batch["y"]
+    def logits(self, model, batch):
+        return model(batch["x"])
+
+    def objective(self, logits, batch):
+        return (logits - batch["y"]).square().sum(1).mean() / 2
+
+    def predictions(self, logits, batch):
+        return logits, batch["y"]
 
     def configure_optimizers(self):
         r = self.recipe
