@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
+from torch import Tensor
+
 from seven_bench.pruning import Observation, Params, Score, zeros
+from seven_bench.pruning.fused import Fused
 
 
 class PlatonScore(Score):
@@ -23,20 +27,38 @@ class PlatonScore(Score):
 
     def __init__(self, b1: float = 0.85, b2: float = 0.95, window: int = 10) -> None:
         self.b1, self.b2, self.window = b1, b2, window
+        self.look, self.smooth = Fused(look_update), Fused(smooth_update)
 
     def reset(self, params: Params, generator: object = None) -> None:
         self.local, self.sensitivity, self.uncertainty = zeros(params), zeros(params), zeros(params)
+        self.product: Params = {}
         self.seen = 0
 
     def observe(self, seen: Observation) -> None:
         self.seen += 1
-        for name, weight in seen.params.items():
-            local, mean = self.local[name], self.sensitivity[name]
-            local += (weight.detach().float() * seen.grads[name]).abs() / self.window
-            if self.seen % self.window == 0:
-                mean.lerp_(local, 1 - self.b1)
-                self.uncertainty[name].lerp_((local - mean).abs_(), 1 - self.b2)
-                local.zero_()
+        self.look(seen.params, seen.grads, self.local, constants=(1 / self.window,))
+        if self.seen % self.window == 0:
+            decays = (self.b1, 1 - self.b1, self.b2, 1 - self.b2)
+            self.smooth(self.local, self.sensitivity, self.uncertainty, constants=decays)
 
     def scores(self, params: Params, masks: Params) -> Params:
-        return {name: mean * self.uncertainty[name] for name, mean in self.sensitivity.items()}
+        self.product = {  # in the same memory every time
+            name: torch.mul(mean, self.uncertainty[name], out=self.product.get(name))
+            for name, mean in self.sensitivity.items()
+        }
+        return self.product
+
+
+def look_update(weight: Tensor, gradient: Tensor, local: Tensor, share: float) -> None:
+    """Takes one step's |w g| into the window's mean."""
+    local.add_((weight.float() * gradient.float()).abs_().mul_(share))
+
+
+def smooth_update(
+    local: Tensor, mean: Tensor, doubt: Tensor, keep1: float, take1: float, keep2: float,
+    take2: float,
+) -> None:  # fmt: skip
+    """Ends a window: both moving averages take it in, and it begins anew."""
+    mean.mul_(keep1).add_(local * take1)
+    doubt.mul_(keep2).add_((local - mean).abs_().mul_(take2))
+    local.zero_()

@@ -84,8 +84,7 @@ class MaskSet(dict[str, Tensor]):
         Raises: ValueError when names or shapes differ.
         """
         self.check(tensors)
-        for name, mask in self.items():
-            tensors[name].mul_(mask)
+        torch._foreach_mul_([tensors[name] for name in self], list(self.values()))
 
     def check(self, tensors: Params) -> None:
         """Raises ValueError unless `tensors` have exactly the masks' names and shapes."""

@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from seven_bench.pruning import MaskSet, Params
 from seven_bench.pruning.process import Pruning
+from seven_bench.pruning.threshold import flagged
 
 
 class PruningCallback(pl.Callback):
@@ -106,9 +107,10 @@ class PruningCallback(pl.Callback):
             for parameter in self._lent:  # seen: it has no part in clipping
                 parameter.grad = None
         if not self._growing:
-            for name, mask in self.masks.items():
-                if (gradient := self.params[name].grad) is not None:
-                    gradient.mul_(mask)
+            with_grad = [name for name, p in self.params.items() if p.grad is not None]
+            grads = [self.params[name].grad for name in with_grad]
+            if grads:
+                torch._foreach_mul_(grads, [self.masks[name] for name in with_grad])
         if self.masking == "straight_through":
             _fill(self.params, self.dense)
             self._dense_inside = True
@@ -121,9 +123,10 @@ class PruningCallback(pl.Callback):
         if pruning is not None:
             if self._observes("after_step"):
                 pruning.observe(self.dense or self.params, self._grads())
+            before = self.masks
             changed = pruning.advance(self.dense or self.params)
             if changed and self.masking in ("hard", "rewire"):
-                self._clear_moments(optimizer)
+                self._clear_moments(optimizer, before)
             if pruning.settled:
                 self._return_lent()
         if changed or not self._growing:
@@ -210,13 +213,16 @@ class PruningCallback(pl.Callback):
         where = odd.removeprefix("model.")
         raise ValueError(f"the gradient of {where} is not finite at step {trainer.global_step}")
 
-    def _clear_moments(self, optimizer: Optimizer) -> None:
-        """Zeroes what the optimizer remembers of removed weights."""
+    def _clear_moments(self, optimizer: Optimizer, before: MaskSet) -> None:
+        """Zeroes what the optimizer remembers of weights that an update has removed (or brought
+        back). Those are few, and the moments of what was removed earlier are zero already.
+        """
         for name, mask in self.masks.items():
             parameter = self.params[name]
+            moved = flagged(mask ^ before[name])
             for value in optimizer.state.get(parameter, {}).values():
                 if torch.is_tensor(value) and value.shape == parameter.shape:
-                    value.mul_(mask)
+                    value.view(-1).index_fill_(0, moved, 0)
 
     def _put_back(self) -> None:
         _fill(self.params, self.dense)
