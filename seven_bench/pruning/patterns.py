@@ -96,6 +96,9 @@ def units_by_size(available: dict[int, int], wanted: dict[int, int], count: int)
         wanted: units one would like to keep, by size; the answer is near it.
         count: the most weights they may hold; they hold the nearest sum that exists.
     """
+    if len(available) == 1:  # the usual case; a model's weights are many, so nothing is counted out
+        ((size, units),) = available.items()
+        return {size: min(units, count // size)}
     grain = math.gcd(*available)
     sizes = sorted(available, reverse=True)
     sums = [1]  # from the last size on: bit i is set where some choice of units holds i grains
@@ -110,8 +113,8 @@ def units_by_size(available: dict[int, int], wanted: dict[int, int], count: int)
     for size, rest in zip(sizes, sums[1:], strict=True):
         weight, near = size // grain, wanted.get(size, 0)
         most = min(available[size], left // weight)
-        fits = (k for k in range(most + 1) if rest >> (left - k * weight) & 1)
-        chosen[size] = min(fits, key=lambda k: abs(k - near))
+        outwards = sorted(range(most + 1), key=lambda k: abs(k - near)) if rest > 1 else [most]
+        chosen[size] = next(k for k in outwards if rest >> (left - k * weight) & 1)
         left -= chosen[size] * weight
     return chosen
 

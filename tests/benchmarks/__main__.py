@@ -8,7 +8,7 @@ import time
 
 from tests.benchmarks import timing
 
-GROUPS = ("step", "selection", "memory", "loop", "start_up", "exports", "batches", "gpu")
+GROUPS = ("step", "batches")
 
 
 def main(chosen: list[str]) -> None:
