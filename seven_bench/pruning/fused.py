@@ -51,7 +51,7 @@ class Fused:
             self.path = (
                 "compiled" if large and _compiles(self.update, probe, constants) else "eager"
             )
-            log.info("%s runs %s", self.update.__name__, self.path)
+            log.debug("%s runs %s", self.update.__name__, self.path)
         for row in rows:
             if self.path == "compiled":
                 _compiled(self.update)(*row, *constants)
