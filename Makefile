@@ -13,7 +13,7 @@ install: $(INSTALLED)  ## .venv with the suite and what its tests need
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,joblib,minilm]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,joblib,minilm,onnx]'
 	touch $@
 
 demo: $(INSTALLED)  ## prune a real ViT on real digits with eight methods; a table and a page

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors.torch import save_file
 from torch import nn
 
 from seven_bench import ranks
@@ -18,8 +16,10 @@ from seven_bench.build import build
 from seven_bench.data.make import make_data
 from seven_bench.data.task_data import TaskData
 from seven_bench.identity import Config, Identity, dense_start, identify, needs_dense, threads
+from seven_bench.measure.efficiency import efficiency
 from seven_bench.measure.size import sizes
 from seven_bench.pruning import MaskSet, Params, prunable_parameters
+from seven_bench.pruning.files import write_tensors
 from seven_bench.results.record import SCHEMA_VERSION, read_record, write_json
 from seven_bench.results.run_folder import RunFolder
 from seven_bench.training.checkpoint import Checkpoint
@@ -131,6 +131,8 @@ def _work(
     if ranks.rank() == 0:
         masks.save(folder / "masks.safetensors")
         _save_model(model, folder / "model.safetensors")
+        example = data.example_batch(1)
+        record["efficiency"] = efficiency(module, example, masks, folder / "model.safetensors")
         write_json(folder / "result.json", record)
         summarize_in_wandb(record)
     return record
@@ -259,6 +261,4 @@ def _save_model(model: nn.Module, path: Path) -> None:
         if value.data_ptr() in taken:
             state[name] = value.clone()
         taken.add(value.data_ptr())
-    partial = path.with_name(path.name + ".partial")
-    save_file(state, partial)
-    os.replace(partial, path)
+    write_tensors(state, path)

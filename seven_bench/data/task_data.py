@@ -101,6 +101,12 @@ class TaskData(pl.LightningDataModule):
         size = self.size("train")
         return SeededBatches(size, min(batch_size, size), 0, rank(), world()).weight(0)
 
+    def example_batch(self, size: int) -> dict[str, Any]:
+        """A batch to measure a model with: examples that are scored, again where they run out."""
+        split = self.splits["test"]
+        batch: dict[str, Any] = split[[index % self.size("test") for index in range(size)]]
+        return batch
+
     def scored_examples(self) -> int:
         """Examples that the main metric is taken over."""
         return self.size("test")

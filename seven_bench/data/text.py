@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import torch
+
 from seven_bench.data.loading import GroupedBatches, InOrder, LongestFirst, SeededBatches
 from seven_bench.data.task_data import TaskData
 from seven_bench.data.tokenizers import tokenizer_for
@@ -32,3 +34,11 @@ class TextData(TaskData):
     def eval_batches(self, split: str) -> InOrder:
         lengths = self.splits[split].lengths  # type: ignore[attr-defined]
         return LongestFirst(lengths, self.eval_batch_size)
+
+    def example_batch(self, size: int) -> dict[str, Any]:
+        """As of any task, every text as long as the longest allowed: its tokens over again."""
+        texts = self.splits["train"]
+        found = texts.padded([index % len(texts) for index in range(size)])  # type: ignore
+        places = torch.arange(self.options["max_length"]) % found["input_ids"].shape[1]
+        batch = {name: value[:, places] for name, value in found.items()}
+        return {**batch, "attention_mask": torch.ones_like(batch["input_ids"])}

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from seven_bench.data.tokenizers import content_hash
+from seven_bench.pruning.files import write_tensors
 
 log = logging.getLogger(__name__)
 VERSION = "1"  # of what is cached; a change of meaning takes a new one
@@ -51,9 +52,7 @@ def cached(key: Sequence[Any], make: Callable[[], Columns]) -> Columns:
         columns = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}")
-        save_file(columns, partial)
-        os.replace(partial, path)
+        write_tensors(columns, path)
     except OSError as error:
         log.info("tokens are not cached: %s", error)
     return columns

@@ -6,15 +6,14 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from seven_bench.pruning.distributions import Counts, allocate, kept_count
+from seven_bench.pruning.files import write_tensors
 from seven_bench.pruning.patterns import PATTERNS
 from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.threshold import kth_largest, select_top
@@ -23,7 +22,7 @@ FORMAT = "seven_bench.masks/1"
 _BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
 
 
-def _pack(mask: Tensor) -> Tensor:
+def pack_bits(mask: Tensor) -> Tensor:
     """Bits of a bool tensor, row-major, least significant first, zero padded: uint8 [ceil(n/8)]."""
     flat = mask.reshape(-1).cpu()
     padded = torch.zeros(-(-flat.numel() // 8) * 8, dtype=torch.uint8)
@@ -31,7 +30,8 @@ def _pack(mask: Tensor) -> Tensor:
     return (padded.view(-1, 8) * _BITS).sum(1, dtype=torch.uint8)
 
 
-def _unpack(packed: Tensor, shape: list[int]) -> Tensor:
+def unpack_bits(packed: Tensor, shape: Sequence[int]) -> Tensor:
+    """The bool tensor of this shape. Raises ValueError when the bits do not fit it."""
     bits = (packed.view(-1, 1) & _BITS).ne(0).reshape(-1)
     size = torch.Size(shape).numel()
     if bits.numel() < size or bits[size:].any():
@@ -98,7 +98,7 @@ class MaskSet(dict[str, Tensor]):
 
     def packed(self) -> dict[str, Tensor]:
         """One bit a weight: uint8 tensors by name, see `save`."""
-        return {name: _pack(mask) for name, mask in self.items()}
+        return {name: pack_bits(mask) for name, mask in self.items()}
 
     def hash(self) -> str:
         """SHA-256 over names, shapes and bits: equal hashes mean equal masks."""
@@ -115,11 +115,9 @@ class MaskSet(dict[str, Tensor]):
         8 weights a byte, least significant bit first, zero padded. Its metadata hold `format`,
         `shapes` (JSON) and `hash`.
         """
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
         shapes = json.dumps({name: list(mask.shape) for name, mask in self.items()})
-        save_file(self.packed(), partial, {"format": FORMAT, "shapes": shapes, "hash": self.hash()})
-        os.replace(partial, path)
+        metadata = {"format": FORMAT, "shapes": shapes, "hash": self.hash()}
+        write_tensors(self.packed(), path, metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MaskSet:
@@ -133,7 +131,7 @@ class MaskSet(dict[str, Tensor]):
                 if metadata.get("format") != FORMAT:
                     raise ValueError("not a mask file")
                 shapes: dict[str, list[int]] = json.loads(metadata["shapes"])
-                masks = cls({n: _unpack(file.get_tensor(n), s) for n, s in shapes.items()})
+                masks = cls({n: unpack_bits(file.get_tensor(n), s) for n, s in shapes.items()})
         except FileNotFoundError:
             raise
         except Exception as error:  # safetensors raises its own type, which is no public name

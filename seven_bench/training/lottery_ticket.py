@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from seven_bench.identity import Config, dense_pruner
 from seven_bench.pruning import MaskSet
+from seven_bench.pruning.files import write_tensors
 
 REWIND_FILE = "rewind.safetensors"
 
@@ -93,4 +94,4 @@ class KeepStep(pl.Callback):
         if trainer.global_step == self.step and trainer.is_global_zero:
             model: Any = pl_module.model
             state = {n: v.detach().cpu().contiguous() for n, v in model.state_dict().items()}
-            save_file(state, self.path)
+            write_tensors(state, self.path)

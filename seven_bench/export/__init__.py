@@ -1,0 +1,1 @@
+"""What a pruned model becomes outside: a small file, a faster model."""

@@ -1,0 +1,82 @@
+"""A pruned model as an ONNX file: the plain graph, with its zeros written as they are."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seven_bench.training.module import Batch, TaskModule
+
+
+class _Answer(nn.Module):
+    """The task's logits as a function of the batch's tensors, one after another."""
+
+    def __init__(self, module: TaskModule, batch: Batch, names: list[str]) -> None:
+        super().__init__()
+        self.model, self.names = module.model, names
+        self._rest = (module.logits, batch)  # in a tuple: the task module is no part of this one
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        logits, batch = self._rest
+        return logits(self.model, {**batch, **dict(zip(self.names, tensors, strict=True))})
+
+
+def input_names(batch: Batch) -> list[str]:
+    """The tensors of a batch that the graph takes; CLIP's prompts are constants of the graph."""
+    known = ("pixel_values", "input_ids", "attention_mask", "token_type_ids")
+    return [name for name in known if torch.is_tensor(batch.get(name))]
+
+
+def save_onnx(module: TaskModule, batch: Batch, path: str | os.PathLike[str]) -> Path:
+    """Writes the module's model, atomically. The batch's size stays open, its other sizes do not.
+
+    Raises: ValueError without the packages of the extra `onnx`.
+    """
+    path = Path(path)
+    if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if not _is_there(name)]:
+        raise ValueError(f"{missing[0]} is not installed: pip install 'seven-bench[onnx]'")
+    names = input_names(batch)
+    tensors = tuple(batch[name] for name in names)
+    size = torch.export.Dim("batch", min=1, max=4096)
+    open_sizes = ({0: size},) * len(names)
+    answer = _Answer(module, batch, names).eval()
+    partial = path.with_name(path.name + ".partial")
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # the exporter's own deprecations
+            program = torch.onnx.export(
+                answer, tensors, dynamo=True, input_names=names, output_names=["logits"],
+                dynamic_shapes=(open_sizes,), verbose=False,
+            )  # fmt: skip
+            assert program is not None
+            program.save(str(partial), external_data=False)
+    finally:
+        quiet.setLevel(level)
+    os.replace(partial, path)
+    return path
+
+
+def run_onnx(path: str | os.PathLike[str], batch: Batch, threads: int) -> Any:
+    """A function that answers with the file's logits of a batch, float32 [b, ...]."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    fed = {name: batch[name].numpy() for name in (i.name for i in session.get_inputs())}
+    return lambda: torch.from_numpy(session.run(None, fed)[0])
+
+
+def _is_there(name: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(name) is not None

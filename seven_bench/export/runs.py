@@ -1,0 +1,281 @@
+"""A finished run's model, taken out: written, checked against the run's own logits, timed."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file
+from torch import Tensor
+
+from seven_bench.build import build
+from seven_bench.data.make import make_data
+from seven_bench.export.csr import choose, load_sparse, make_sparse, save_sparse
+from seven_bench.export.onnx import run_onnx, save_onnx
+from seven_bench.export.packed import load_packed, save_packed
+from seven_bench.export.semi_structured import DTYPE, check_semi_structured, make_semi_structured
+from seven_bench.identity import Config, threads
+from seven_bench.measure.efficiency import describe, to_device
+from seven_bench.measure.latency import BUSY, busy_cores, median_seconds
+from seven_bench.pruning import MaskSet
+from seven_bench.results.collect import find_records
+from seven_bench.results.record import RecordError, read_record, write_json
+from seven_bench.run import recipe_of
+from seven_bench.training.environment import reset_process
+from seven_bench.training.module import Batch, TaskModule
+
+NAMES = {
+    "packed": "model.packed.safetensors",
+    "csr": "model.csr.safetensors",
+    "onnx": "model.onnx",
+}
+TOLERANCE = {"packed": 0.0, "csr": 1e-4, "onnx": 1e-4, "nm": 5e-2}  # of the logits' largest size
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was made of a run: where, how far its logits are off, seconds by way and batch size."""
+
+    run_id: str
+    target: str
+    path: Path | None
+    bytes: int | None
+    difference: float
+    seconds: dict[int, dict[str, float]] = field(default_factory=dict)
+    remark: str = ""
+
+
+def find_finished(roots: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Folders of finished runs at or below `roots`, and what could not be used.
+
+    Raises FileNotFoundError for a root that does not exist.
+    """
+    runs, problems = [], []
+    for path in find_records(roots):
+        try:
+            read_record(path)
+        except RecordError as error:
+            problems.append(str(error))
+            continue
+        runs.append(path.parent)
+    return runs, problems
+
+
+class Finished:
+    """A finished run with its model in memory, on the CPU, in evaluation mode."""
+
+    def __init__(self, folder: Path, data_root: str | None = None) -> None:
+        self.folder = folder
+        self.config: Config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        if data_root is not None:
+            self.config["data_root"] = data_root
+        self.threads = threads(self.config)
+        reset_process(self.config["seed"], self.threads, self.config["trainer"]["deterministic"])
+        self.masks = MaskSet.load(folder / "masks.safetensors")
+        self.state = load_file(folder / "model.safetensors")
+        self.module = self._module()
+        self.data = make_data(self.config, self.module.recipe.batch_size)
+        self.data.setup()
+
+    def _module(self) -> TaskModule:
+        model = build(self.config["model"]["build"])
+        model.load_state_dict(self.state, strict=True)
+        module: TaskModule = build(
+            self.config["task"]["module"], model=model, recipe=recipe_of(self.config)
+        )
+        return module.eval()
+
+    @property
+    def pruned(self) -> list[str]:
+        """Names of the weights that have lost something."""
+        return [name for name, mask in self.masks.items() if not bool(mask.all())]
+
+    def logits(self, batch: Batch) -> Tensor:
+        with torch.inference_mode():
+            return self.module.logits(self.module.model, batch)
+
+
+def export_run(
+    folder: Path, target: str, batches: Sequence[int], data_root: str | None = None
+) -> Exported:
+    """Exports a run's model, checks it, times it, and adds what was measured to its record.
+
+    Raises: ValueError when it cannot be done, or logits differ.
+    """
+    run = Finished(folder, data_root)
+    makers: dict[str, Callable[[Finished, Sequence[int]], Exported]] = {
+        "packed": _packed, "csr": _csr, "nm": _semi_structured, "onnx": _onnx,
+    }  # fmt: skip
+    done = makers[target](run, batches)
+    _remember(run, done)
+    return done
+
+
+def _check(run: Finished, target: str, found: Tensor, wanted: Tensor, path: Path | None) -> float:
+    """The largest difference of the logits; above the tolerance the file goes."""
+    difference = float((found.float().cpu() - wanted).abs().max())
+    if not difference <= TOLERANCE[target] * max(1.0, float(wanted.abs().max())):
+        if path is not None:
+            path.unlink(missing_ok=True)
+        raise ValueError(f"{target}: logits differ by {difference:.3g}: not written")
+    return difference
+
+
+def _packed(run: Finished, batches: Sequence[int]) -> Exported:
+    path = save_packed(run.state, run.masks, run.folder / NAMES["packed"])
+    batch = run.data.example_batch(max(batches))
+    wanted = run.logits(batch)
+    state, _ = load_packed(path)
+    run.module.model.load_state_dict(state, strict=True)
+    difference = _check(run, "packed", run.logits(batch), wanted, path)
+    return Exported(_id(run), "packed", path, path.stat().st_size, difference)
+
+
+def _csr(run: Finished, batches: Sequence[int]) -> Exported:
+    """Layers are chosen at the largest batch; a whole that is no faster there stays dense."""
+    largest = run.data.example_batch(max(batches))
+    remark = _warn_if_busy()
+    choices = choose(run.module.model, run.pruned, lambda: run.logits(largest))
+    chosen = [choice for choice in choices if choice.faster]
+    while True:
+        sparse = copy.deepcopy(run.module)
+        path = save_sparse(make_sparse(sparse.model, chosen), run.folder / NAMES["csr"])
+        loaded = copy.deepcopy(run.module)
+        load_sparse(loaded.model, path)
+
+        def answer(batch: Batch, module: TaskModule = loaded) -> Tensor:
+            with torch.inference_mode():
+                return module.logits(module.model, batch)
+
+        difference = _check(run, "csr", answer(largest), run.logits(largest), path)
+        seconds = _time(run, lambda batch: lambda: answer(batch), batches, "csr")
+        at_largest = seconds[max(batches)]
+        if not chosen or at_largest["csr"] < at_largest["dense"]:
+            break
+        chosen = []
+    told = f"{len(chosen)} of {len(choices)} layers sparse"
+    return Exported(
+        _id(run), "csr", path, path.stat().st_size, difference, seconds,
+        f"{told}; {remark}" if remark else told,
+    )  # fmt: skip
+
+
+def _semi_structured(run: Finished, batches: Sequence[int]) -> Exported:
+    check_semi_structured(run.module.model, run.pruned)
+    remark = _warn_if_busy()
+    device = torch.device("cuda")
+    largest = run.data.example_batch(max(batches))
+    wanted = run.logits(largest)
+    dense = copy.deepcopy(run.module).to(device, DTYPE)
+    sparse = copy.deepcopy(run.module)
+    make_semi_structured(sparse.model, run.pruned)
+
+    def answer(module: TaskModule, batch: Batch) -> Tensor:
+        moved = to_device(batch, device)
+        cast = {n: v.to(DTYPE) if _is_float(v) else v for n, v in moved.items()}
+        with torch.inference_mode():
+            return module.logits(module.model, cast)
+
+    difference = _check(run, "nm", answer(sparse, largest), wanted, None)
+    seconds = {
+        size: median_seconds(
+            {
+                "dense": lambda b=batch: answer(dense, b),
+                "nm": lambda b=batch: answer(sparse, b),
+            }
+        )
+        for size, batch in ((size, run.data.example_batch(size)) for size in batches)
+    }
+    return Exported(_id(run), "nm", None, None, difference, seconds, remark)
+
+
+def _is_float(value: Any) -> bool:
+    return torch.is_tensor(value) and value.is_floating_point()
+
+
+def _onnx(run: Finished, batches: Sequence[int]) -> Exported:
+    remark = _warn_if_busy()
+    largest = run.data.example_batch(max(*batches, 2))
+    path = save_onnx(run.module, largest, run.folder / NAMES["onnx"])
+    found = run_onnx(path, largest, run.threads)()
+    difference = _check(run, "onnx", found, run.logits(largest), path)
+    seconds = _time(run, lambda batch: run_onnx(path, batch, run.threads), batches, "onnx")
+    return Exported(_id(run), "onnx", path, path.stat().st_size, difference, seconds, remark)
+
+
+def _time(
+    run: Finished,
+    make: Callable[[Batch], Callable[[], Any]],
+    batches: Sequence[int],
+    target: str,
+) -> dict[int, dict[str, float]]:
+    seconds = {}
+    for size in batches:
+        batch = run.data.example_batch(size)
+        ways = {"dense": lambda b=batch: run.logits(b), target: make(batch)}
+        seconds[size] = median_seconds(ways)
+    return seconds
+
+
+def _warn_if_busy() -> str:
+    busy = busy_cores()
+    if busy is None or busy < BUSY:
+        return ""
+    remark = f"{busy:.1f} cores were busy with other work"
+    print(f"export: {remark}: times are not to be trusted", file=sys.stderr)
+    return remark
+
+
+def _id(run: Finished) -> str:
+    return str(read_record(run.folder / "result.json")["run_id"])
+
+
+def _remember(run: Finished, done: Exported) -> None:
+    """Adds what was measured to the record's `efficiency`, unless the run is being worked on."""
+    try:
+        with FileLock(run.folder / ".lock", timeout=0):
+            record = read_record(run.folder / "result.json")
+            found: dict[str, Any] = dict(record["efficiency"] or {})
+            if done.bytes is not None:
+                found["bytes"] = {**found.get("bytes", {}), done.target: done.bytes}
+            for size, ways in done.seconds.items():
+                latency = dict(found.get("latency", {}))
+                latency |= {f"{way}_batch{size}": value for way, value in ways.items()}
+                latency |= {"threads": run.threads, "input": describe(run.data.example_batch(1))}
+                if done.remark:
+                    latency[f"{done.target}_remark"] = done.remark
+                found["latency"] = latency
+            write_json(run.folder / "result.json", {**record, "efficiency": found})
+    except Timeout as error:
+        raise ValueError("is being worked on by another process") from error
+
+
+def print_table(done: Sequence[Exported]) -> None:
+    """What was exported, a row a run."""
+    from rich.console import Console
+    from rich.table import Table
+
+    sizes = sorted({size for one in done for size in one.seconds})
+    table = Table(title=f"exported to {done[0].target}")
+    for name in ("run", "bytes", "largest difference of logits"):
+        table.add_column(name, overflow="fold")
+    for size in sizes:
+        table.add_column(f"batch {size}: dense, {done[0].target}, ratio", justify="right")
+    table.add_column("remark", overflow="fold")
+    for one in done:
+        times = [_say(one.seconds[size], one.target) for size in sizes]
+        size = "" if one.bytes is None else f"{one.bytes:,}"
+        table.add_row(one.run_id, size, f"{one.difference:.2g}", *times, one.remark)
+    Console().print(table)
+
+
+def _say(seconds: dict[str, float], target: str) -> str:
+    dense, ours = seconds["dense"], seconds[target]
+    return f"{dense * 1e3:.2f} ms, {ours * 1e3:.2f} ms, {dense / ours:.2f}x"

@@ -1,0 +1,86 @@
+"""The `efficiency` of a record: what the zeros are worth in MACs and in bytes.
+
+Seconds are not among it: a mask alone changes no dense speed. `python -m seven_bench.export`
+measures what a sparse model takes, and adds it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from seven_bench.export.packed import save_packed
+from seven_bench.measure.flops import CONVENTION, count_macs
+from seven_bench.pruning import MaskSet
+from seven_bench.training.module import Batch, TaskModule
+
+
+def efficiency(
+    module: TaskModule, example: Batch, masks: MaskSet, model_file: Path
+) -> dict[str, Any]:
+    """MACs of one example, and bytes of the model's file three ways, each really written.
+
+    Args:
+        module: with the effective weights in its model.
+        example: a batch of one.
+        masks: over the prunable weights.
+        model_file: the model's safetensors file; the others are written beside it, and removed.
+
+    Returns: `input`, the example's shapes in words; `macs`, `dense` and `masked`, with their
+        convention; `bytes`: `dense`, the file as it is, `zstd`, under zstd at its default level,
+        `packed`, as `seven_bench.export.packed` writes it.
+    """
+    model = module.model.eval()
+    params = {name: p for name, p in model.named_parameters() if name in masks}
+    device = next(model.parameters()).device
+    example = to_device(example, device)
+    macs = count_macs(lambda: module.logits(model, example), params, masks)
+    return {
+        "input": describe(example),
+        "macs": {"convention": CONVENTION, "dense": macs.dense, "masked": macs.masked},
+        "bytes": file_sizes(model_file, masks),
+    }
+
+
+def file_sizes(model_file: Path, masks: MaskSet) -> dict[str, int]:
+    """Bytes of a model's file: `dense`, `zstd` and `packed`; what is written is removed again."""
+    draft = model_file.with_name(f".{model_file.name}.{os.getpid()}.measured")
+    try:
+        with pa.CompressedOutputStream(str(draft), "zstd") as stream:
+            stream.write(model_file.read_bytes())
+        zstd = draft.stat().st_size
+        save_packed(load_file(model_file), MaskSet(_on_cpu(masks)), draft)
+        packed = draft.stat().st_size
+    finally:
+        draft.unlink(missing_ok=True)
+    return {"dense": model_file.stat().st_size, "zstd": zstd, "packed": packed}
+
+
+def _on_cpu(masks: MaskSet) -> dict[str, Tensor]:
+    return {name: mask.cpu() for name, mask in masks.items()}
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """A batch with its tensors on `device`."""
+    if torch.is_tensor(batch):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {name: to_device(value, device) for name, value in batch.items()}
+    return batch
+
+
+def describe(batch: Batch, prefix: str = "") -> str:
+    """The shapes of what a model is fed, as "pixel_values 1x3x32x32"."""
+    parts = []
+    for name, value in batch.items():
+        if isinstance(value, dict):
+            parts.append(describe(value, f"{name} "))
+        elif torch.is_tensor(value) and value.dim() > 1 and name in ("pixel_values", "input_ids"):
+            parts.append(f"{prefix}{name} {'x'.join(map(str, value.shape))}")
+    return ", ".join(parts)

@@ -1,0 +1,117 @@
+"""What a forward pass multiplies: dense, and without the removed weights.
+
+One MAC is one multiplication with its addition (torch's own counter says 2 for it). Counted are
+linear layers, convolutions, matrix products and attention: as the model calls them, before a
+backend is chosen, so that a CPU and a GPU give the same number. Additions of biases, norms,
+activations and softmax are left out, as the field does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+CONVENTION = "1 MAC = 1 multiplication + 1 addition; linear, convolution, attention"
+
+
+@dataclass(frozen=True)
+class Macs:
+    """MACs of one call: `dense` as if nothing was removed, `masked` without removed weights."""
+
+    dense: int
+    masked: int
+
+
+def count_macs(
+    forward: Callable[[], Any], params: Mapping[str, Tensor], masks: Mapping[str, Tensor]
+) -> Macs:
+    """MACs of one call of `forward`.
+
+    Args:
+        forward: calls the model.
+        params: the weights that `masks` are about, the very tensors that the model uses.
+        masks: bool, of the weights' shapes; a weight without a mask is whole.
+
+    Raises: NotImplementedError on a product that is not known how to count.
+    """
+    kept = {id(params[name]): int(mask.count_nonzero()) for name, mask in masks.items()}
+    counter = _Counter(kept)
+    with torch.no_grad(), counter:
+        forward()
+    return Macs(counter.dense, counter.masked)
+
+
+class _Counter(TorchFunctionMode):
+    def __init__(self, kept: Mapping[int, int]) -> None:
+        super().__init__()
+        self.kept = kept
+        self.dense = self.masked = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        found = func(*args, **kwargs)
+        if func in UNKNOWN:
+            raise NotImplementedError(f"MACs of {func.__name__} are not counted")
+        if func in COUNTED:
+            names, rule = COUNTED[func]
+            given = dict(zip(names, args, strict=False)) | kwargs
+            self._add(*rule(found, *(given[name] for name in names)))
+        return found
+
+    def _add(self, times: int, weight: Tensor | None, size: int) -> None:
+        """`times` products with each of the `size` entries of `weight`, where it is one."""
+        self.dense += times * size
+        self.masked += times * self.kept.get(id(weight), size)
+
+
+Rule = Callable[..., tuple[int, "Tensor | None", int]]
+
+
+def _linear(found: Tensor, value: Tensor, weight: Tensor) -> tuple[int, Tensor, int]:
+    return value.numel() // value.shape[-1], weight, weight.numel()
+
+
+def _convolution(found: Tensor, value: Tensor, weight: Tensor) -> tuple[int, Tensor, int]:
+    return found.numel() // found.shape[-3], weight, weight.numel()  # once a place of the output
+
+
+def _product(found: Tensor, left: Tensor, right: Tensor) -> tuple[int, None, int]:
+    return found.numel(), None, left.shape[-1]
+
+
+def _added_product(found: Tensor, added: Tensor, left: Tensor, right: Tensor) -> Any:
+    return _product(found, left, right)
+
+
+def _attention(found: Tensor, query: Tensor, key: Tensor, value: Tensor) -> tuple[int, None, int]:
+    pairs = math.prod(query.shape[:-1]) * key.shape[-2]
+    return pairs, None, query.shape[-1] + value.shape[-1]
+
+
+#: How a call is counted, by torch's function: its first arguments' names, and the rule.
+COUNTED: dict[Any, tuple[tuple[str, ...], Rule]] = {
+    F.linear: (("input", "weight"), _linear),
+    F.conv2d: (("input", "weight"), _convolution),
+    F.scaled_dot_product_attention: (("query", "key", "value"), _attention),
+    **dict.fromkeys((torch.matmul, torch.mm, torch.bmm), (("input", "other"), _product)),
+    **dict.fromkeys(
+        (Tensor.matmul, Tensor.__matmul__, Tensor.mm, Tensor.bmm), (("self", "other"), _product)
+    ),
+    **dict.fromkeys((torch.addmm, torch.baddbmm), (("input", "left", "right"), _added_product)),
+}
+UNKNOWN = frozenset(
+    (
+        torch.einsum, torch.tensordot, torch.bilinear, F.bilinear, F.conv1d, F.conv3d,
+        F.conv_transpose2d, F.multi_head_attention_forward, torch.chain_matmul,
+        torch.mv, torch.dot, torch.addmv, torch.addbmm, Tensor.__rmatmul__,
+    )
+)  # fmt: skip

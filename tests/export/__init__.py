@@ -1,0 +1,1 @@
+"""Tests of seven_bench.export."""
