@@ -69,11 +69,13 @@ def allocate(
         raise ValueError(f"distribution={mode!r}: allowed are {', '.join(DISTRIBUTIONS)}")
     if pattern not in PATTERNS:
         raise ValueError(f"pattern={pattern!r}: allowed are {', '.join(PATTERNS)}")
+    from seven_bench.pruning.threshold import count_true
+
     form = PATTERNS[pattern]
     if mode not in form.distributions:
         allowed = ", ".join(form.distributions)
         raise ValueError(f"distribution={mode!r}: pattern={pattern} allows {allowed}")
-    living = {name: int(mask.count_nonzero()) for name, mask in masks.items()}
+    living = {name: count_true(mask) for name, mask in masks.items()}
     if not 0 <= count <= sum(living.values()):
         raise ValueError(f"cannot keep {count} weights: {sum(living.values())} live")
     quota = weights if mode == "lamp" and weights is not None else scores

@@ -32,12 +32,13 @@ class Fused:
         update: a module's function, elementwise over flat tensors of one length (one from each
             group of the call) and then numbers; it writes into those tensors that are state.
 
-    `path` says which way it ran: "compiled" or "eager"; None before the first call.
+    `path` says which way it ran last: "compiled" or "eager"; None before the first call.
     """
 
     def __init__(self, update: Callable[..., None]) -> None:
         self.update = update
         self.path: str | None = None
+        self._compiles: dict[torch.device, bool] = {}
 
     @torch.no_grad()
     def __call__(self, *groups: Params, constants: tuple[float, ...] = ()) -> None:
@@ -45,13 +46,8 @@ class Fused:
         those written to are contiguous.
         """
         rows = [[group[name].detach().reshape(-1) for group in groups] for name in groups[0]]
-        if self.path is None:
-            large = sum(row[0].numel() for row in rows) >= COMPILED_FROM
-            probe = [tensor[:64].clone() for tensor in rows[0]]
-            self.path = (
-                "compiled" if large and _compiles(self.update, probe, constants) else "eager"
-            )
-            log.debug("%s runs %s", self.update.__name__, self.path)
+        large = sum(row[0].numel() for row in rows) >= COMPILED_FROM
+        self.path = "compiled" if large and self._can_compile(rows[0], constants) else "eager"
         for row in rows:
             if self.path == "compiled":
                 _compiled(self.update)(*row, *constants)
@@ -59,6 +55,14 @@ class Fused:
             chunks: Any = [tensor.split(CHUNK) for tensor in row]  # type: ignore[no-untyped-call]
             for chunk in zip(*chunks, strict=True):
                 self.update(*chunk, *constants)
+
+    def _can_compile(self, row: list[torch.Tensor], constants: tuple[float, ...]) -> bool:
+        device = row[0].device
+        if device not in self._compiles:
+            probe = [tensor[:64].clone() for tensor in row]
+            self._compiles[device] = _compiles(self.update, probe, constants)
+            log.debug("%s on %s: %s", self.update.__name__, device, self._compiles[device])
+        return self._compiles[device]
 
 
 @cache

@@ -8,7 +8,7 @@ import time
 
 from tests.benchmarks import timing
 
-GROUPS = ("step", "batches")
+GROUPS = ("step", "selection", "state", "loop", "inference", "batches")
 
 
 def main(chosen: list[str]) -> None:

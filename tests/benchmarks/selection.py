@@ -1,0 +1,71 @@
+"""Global selection over as many scores as ViT-B or BERT-base have, against `torch.kthvalue`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from seven_bench.pruning import MaskSet, allocate, make_masks
+from tests.benchmarks.models import SHAPES
+from tests.benchmarks.timing import Row, in_words, interleaved
+
+SPARSITY = 0.9
+
+
+def _scores(kind: str) -> dict[str, Tensor]:
+    """85M scores in the shapes of BERT-base's encoder."""
+    shape = SHAPES["BERT-base"]
+    inner = [(shape.inner, shape.width), (shape.width, shape.inner)]
+    shapes = ([(shape.width, shape.width)] * 4 + inner) * shape.depth
+    generator = torch.Generator().manual_seed(0)
+    scores = {str(i): torch.rand(s, generator=generator) ** 4 for i, s in enumerate(shapes)}
+    for score in scores.values():
+        if kind == "50 values":
+            score.mul_(50).ceil_()
+        elif kind == "half zeros":
+            score.mul_(torch.rand(score.shape, generator=generator) < 0.5)
+    return scores
+
+
+def _peak(anew: bool = False) -> int:
+    """Most memory that this process has held, in bytes; `anew` begins with what it holds now."""
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5")
+    (line,) = [x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x]
+    return int(line.split()[1]) * 1024
+
+
+def rows() -> list[Row]:
+    """A row a kind of scores, and the extra memory of the worst of them."""
+    torch.set_num_threads(2)
+    found, extra = [], 0
+    for kind in ("distinct", "50 values", "half zeros"):
+        scores = _scores(kind)
+        total = sum(score.numel() for score in scores.values())
+        kept = total - round(SPARSITY * total)
+        living = MaskSet.ones(scores)
+
+        def ours(scores: dict[str, Tensor] = scores, living: MaskSet = living, k: int = kept):
+            return make_masks(scores, living, allocate(scores, living, count=k))
+
+        before = _peak(anew=True)
+        masks = ours()
+        extra = max(extra, _peak() - before - total)
+        if masks.kept != kept:
+            raise AssertionError(f"{masks.kept} of {kept} were kept")
+        flat = torch.cat([score.reshape(-1) for score in scores.values()])
+        reference: Callable[[], object] = lambda f=flat, k=kept: f.kthvalue(f.numel() - k + 1)  # noqa: E731
+        seconds = interleaved({"ours": ours, "kthvalue": reference}, repeats=5)
+        found.append(
+            Row(
+                f"selection and masks, {total / 1e6:.0f}M scores, {kind} / torch.kthvalue alone",
+                seconds["ours"] / seconds["kthvalue"], "", 0.15, True,
+                in_words(seconds["ours"]), in_words(seconds["kthvalue"]),
+            )
+        )  # fmt: skip
+        del flat, masks, scores, living
+    name = "selection: extra memory beside the masks"
+    return [*found, Row(name, extra / 2**20, "MiB", 64)]
