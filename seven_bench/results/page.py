@@ -48,7 +48,11 @@ _COSTS = {
     "cost.example_equivalents.total": "cost, example equivalents",
     "cost.seconds.total": "seconds",
     "cost.peak_memory_bytes": "peak memory, bytes",
+    "efficiency.macs.masked": "MACs of one example, without removed weights",
+    "efficiency.bytes.packed": "bytes of the packed file",
+    "efficiency.bytes.zstd": "bytes of the model's file under zstd",
 }
+_DENSE_COSTS = ("efficiency.macs.dense", "efficiency.bytes.dense")  # no method changes them
 #: Numbers beside the metrics that no method changes.
 _ABOUT_THE_TASK = ("metrics.majority", "metrics.test_examples", "metrics.train_examples")
 
@@ -154,8 +158,11 @@ def _describe_group(
     dense = sorted(group.dense["method"].unique())
     methods = [*dense, *group.methods]
     metrics = [m for m in _numeric_columns(runs, "metrics.") if m not in _ABOUT_THE_TASK]
-    costs = {name: words for name, words in _COSTS.items() if runs[name].notna().any()}
-    costs |= {name: _say(name) for name in _numeric_columns(runs, "efficiency.")}
+    costs = {
+        name: words for name, words in _COSTS.items() if name in runs and runs[name].notna().any()
+    }
+    more = [n for n in _numeric_columns(runs, "efficiency.") if n not in (*costs, *_DENSE_COSTS)]
+    costs |= {name: _say(name) for name in more}
     layers = [_pack_layers(row, layer_sets) for row in runs["layers"]]
     commands = [build_command(row) for row in runs.to_dict("records")]
     return {
