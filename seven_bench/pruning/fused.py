@@ -46,8 +46,12 @@ class Fused:
         those written to are contiguous.
         """
         rows = [[group[name].detach().reshape(-1) for group in groups] for name in groups[0]]
-        large = sum(row[0].numel() for row in rows) >= COMPILED_FROM
-        self.path = "compiled" if large and self._can_compile(rows[0], constants) else "eager"
+        size = sum(row[0].numel() for row in rows)
+        large = size >= COMPILED_FROM
+        path = "compiled" if large and self._can_compile(rows[0], constants) else "eager"
+        if path != self.path:
+            log.info("%s of %s weights: %s", self.update.__name__, f"{size:,}", path)
+        self.path = path
         for row in rows:
             if self.path == "compiled":
                 _compiled(self.update)(*row, *constants)
@@ -61,7 +65,6 @@ class Fused:
         if device not in self._compiles:
             probe = [tensor[:64].clone() for tensor in row]
             self._compiles[device] = _compiles(self.update, probe, constants)
-            log.debug("%s on %s: %s", self.update.__name__, device, self._compiles[device])
         return self._compiles[device]
 
 

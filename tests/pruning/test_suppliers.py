@@ -18,6 +18,7 @@ from transformers import (
     CLIPVisionConfig,
 )
 
+from baselines.grasp import GraspScore
 from baselines.snip import SnipScore
 from seven_bench.pruning import OneShot, Score, prunable_parameters
 from seven_bench.pruning.calibration import passes, prune_before, scoring
@@ -133,6 +134,21 @@ def test_hessian_gradient_is_the_change_of_the_gradient(name):
         for n in params:
             off = float((seen.hessian_gradient[n] - expected[n]).abs().max())
             assert off < 1e-4 * largest, f"H g of {n} is off by {off} of {largest}"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_grasp_scores_the_same_in_smaller_batches(name):
+    whole = batch_of(size=8)
+    small = [{n: v[i : i + 2] for n, v in whole.items()} for i in range(0, 8, 2)]
+    found = []
+    for batches in ([whole], small):
+        _, params, score = show(name, "hessian_gradient", batches, double=True, score=GraspScore())
+        found.append(score.scores(params, {}))
+    for n, expected in found[0].items():
+        largest = float(expected.abs().max())
+        assert largest > 0
+        off = float((found[1][n] / len(small) - expected).abs().max())
+        assert off < 1e-6 * largest, n
 
 
 @pytest.mark.parametrize("name", FAMILIES)
