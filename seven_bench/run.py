@@ -20,14 +20,21 @@ from seven_bench.measure.efficiency import efficiency
 from seven_bench.measure.size import sizes
 from seven_bench.pruning import MaskSet, Params, prunable_parameters
 from seven_bench.pruning.files import write_tensors
-from seven_bench.results.record import SCHEMA_VERSION, read_record, write_json
-from seven_bench.results.run_folder import RunFolder
+from seven_bench.results.atomic import replace_file
+from seven_bench.results.record import SCHEMA_VERSION, read_record, write_record
+from seven_bench.results.run_folder import CONFIG, MASKS, MODEL, RunFolder
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.environment import environment, peak_memory_bytes, reset_process
 from seven_bench.training.finetune import Recipe
 from seven_bench.training.fit import Machine, Trained, evaluate
 from seven_bench.training.loggers import loggers, summarize_in_wandb
-from seven_bench.training.lottery_ticket import Below, level_below, load_below, rewinds_to_step
+from seven_bench.training.lottery_ticket import (
+    REWIND_FILE,
+    Below,
+    level_below,
+    load_below,
+    rewinds_to_step,
+)
 from seven_bench.training.methods import Cost, train_pruned
 from seven_bench.training.module import TaskModule
 from seven_bench.training.start import start_name, starting_model
@@ -38,26 +45,29 @@ Record = dict[str, Any]
 CHECKPOINT = "last.ckpt"  # in the run's folder while it is at work
 
 
-def run(config: Config, wait: bool = False) -> Record:
-    """Does a run, or returns the record of the finished one.
+def run(config: Config, wait: bool = False, weights: bool = False) -> Record:
+    """Does a run, or returns the record of the finished one. A damaged one is said and done again.
 
     Args:
         config: resolved and checked (`seven_bench.config.checked`).
         wait: wait when another process works on this run, instead of raising.
+        weights: they will be read: look at all of them before the run counts as finished.
 
     Raises:
         ConfigError: a setting that cannot work. BusyError: another process works on this run.
     """
     identity = identify(config)
     folder = RunFolder(identity.folder(config["output_root"]))
-    if (finished := folder.record()) is not None:
+    if (finished := folder.record(weights)) is not None:
         return finished
     needed = _needed(config)
     with folder.claim(wait):
-        if (finished := folder.record()) is not None:  # done by another process meanwhile
+        if (finished := folder.record(weights)) is not None:  # done by another process meanwhile
             return finished
+        if (damage := folder.damage(weights)) is not None:
+            log.warning("%s: %s: this run is done again", folder.path, damage)
         (folder.path / "result.json").unlink(missing_ok=True)
-        (folder.path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+        replace_file(folder.path / CONFIG, yaml.safe_dump(config, sort_keys=False).encode())
         if config["trainer"]["devices"] > 1:
             share_out(folder.path, config["trainer"]["devices"])
             record = read_record(folder.path / "result.json")
@@ -79,8 +89,8 @@ def _needed(config: Config) -> Needed:
     """Does those runs, unless they are done; waits for whoever works on them."""
     below = level_below(config)
     return Needed(
-        run(dense_start(config), wait=True) if needs_dense(config) else None,
-        run(below, wait=True) if below is not None else None,
+        run(dense_start(config), wait=True, weights=True) if needs_dense(config) else None,
+        run(below, wait=True, weights=True) if below is not None else None,
     )
 
 
@@ -129,11 +139,12 @@ def _work(
     record["cost"] = _cost(config, scoring, trained, evaluation, began, needed)
     record["environment"] = environment(threads(config), machine.deterministic)
     if ranks.rank() == 0:
-        masks.save(folder / "masks.safetensors")
-        _save_model(model, folder / "model.safetensors")
-        example = data.example_batch(1)
-        record["efficiency"] = efficiency(module, example, masks, folder / "model.safetensors")
-        write_json(folder / "result.json", record)
+        masks.save(folder / MASKS)
+        _save_model(model, folder / MODEL)
+        record["efficiency"] = efficiency(module, data.example_batch(1), masks, folder / MODEL)
+        read_later = [n for n in (CONFIG, MASKS, MODEL, REWIND_FILE) if (folder / n).is_file()]
+        record["integrity"] = {"files": RunFolder(folder).fingerprints(read_later)}
+        write_record(folder / "result.json", record)
         summarize_in_wandb(record)
     return record
 

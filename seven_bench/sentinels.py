@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seven_bench.data.task_data import TaskData
     from seven_bench.identity import Config
+    from seven_bench.results.collect import FinishedRun
     from seven_bench.results.sentinels import SentinelRow
 
 SPLITS = ("validation", "test")  # held out of training: no score has seen them
@@ -46,15 +47,6 @@ class Options:
     device: str | None = None
 
 
-@dataclass(frozen=True)
-class Finished:
-    """A finished, pruned run: its folder, its record and the config that it was made with."""
-
-    folder: Path
-    record: dict[str, Any]
-    config: Config
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns 0, or 1 after one line for each thing that went wrong."""
     parser = build_parser()
@@ -71,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     if not runs:
         problems.append("no finished, pruned run was found there")
-    analyses: list[tuple[Finished, dict[str, Any]]] = []
+    analyses: list[tuple[FinishedRun, dict[str, Any]]] = []
     for group in group_runs(runs):
         try:
             analyses += analyse(group, options)
@@ -108,38 +100,29 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def find_runs(roots: Sequence[Path]) -> tuple[list[Finished], list[str]]:
+def find_runs(roots: Sequence[Path]) -> tuple[list[FinishedRun], list[str]]:
     """The pruned runs at or below `roots`, and what could not be used.
 
     Raises FileNotFoundError for a root that does not exist.
     """
-    import yaml
-
-    from seven_bench.results.collect import find_records
+    from seven_bench.results.collect import find_finished
     from seven_bench.results.groups import DENSE
-    from seven_bench.results.record import RecordError, read_record
 
-    runs, problems = [], []
-    for path in find_records(roots):
-        try:
-            record = read_record(path)
-            if record["pruner"] == DENSE:
-                continue
-            config = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))
-        except (RecordError, OSError, yaml.YAMLError) as error:
-            problems.append(str(error).splitlines()[0])
-            continue
-        # Runs may have moved since: their root is where they lie now.
-        root = path.parents[len(Path(record["run_id"]).parts) + 1]
-        runs.append(Finished(path.parent, record, {**config, "output_root": str(root)}))
+    found, problems = find_finished(roots)
+    runs = []
+    for run in found:
+        if run.record["pruner"] != DENSE:
+            # Runs may have moved since: their root is where they lie now.
+            root = run.folder.parents[len(Path(run.record["run_id"]).parts)]
+            runs.append(replace(run, config={**run.config, "output_root": str(root)}))
     return runs, problems
 
 
-def group_runs(runs: Sequence[Finished]) -> list[list[Finished]]:
+def group_runs(runs: Sequence[FinishedRun]) -> list[list[FinishedRun]]:
     """Runs that begin from the same weights of the same task, model and seed."""
     from seven_bench.identity import dense_start, identify
 
-    groups: dict[tuple[str, ...], list[Finished]] = {}
+    groups: dict[tuple[str, ...], list[FinishedRun]] = {}
     for run in runs:
         config = run.config
         dense = config["start"]["kind"] == "dense"
@@ -149,12 +132,15 @@ def group_runs(runs: Sequence[Finished]) -> list[list[Finished]]:
     return list(groups.values())
 
 
-def analyse(runs: Sequence[Finished], options: Options) -> list[tuple[Finished, dict[str, Any]]]:
+def analyse(
+    runs: Sequence[FinishedRun], options: Options
+) -> list[tuple[FinishedRun, dict[str, Any]]]:
     """Analyse runs of one start, write a file into each folder, and return what they hold.
 
     Raises ValueError or OSError when the start, the data or a mask cannot be used.
     """
     import torch
+    from pytorch_lightning.utilities import move_data_to_device
 
     from seven_bench.build import build
     from seven_bench.data.make import make_data
@@ -201,7 +187,7 @@ def analyse(runs: Sequence[Finished], options: Options) -> list[tuple[Finished, 
     batches = held_out_batches(
         data, options.split, options.batches, batch_size, first["seed"] + ORDER_SEED
     )
-    moved = (_move(batch, device) for batch in batches)
+    moved = (move_data_to_device(batch, device) for batch in batches)
     moments = measure_moments(model, params, module.loss, moved, dropout=options.dropout)
     ranked: dict[tuple[str, ...], Ranked] = {}  # methods may differ in what they may prune
     for run in todo:
@@ -226,7 +212,7 @@ def analyse(runs: Sequence[Finished], options: Options) -> list[tuple[Finished, 
     return finished
 
 
-def _read_current(run: Finished, wanted: dict[str, Any]) -> dict[str, Any] | None:
+def _read_current(run: FinishedRun, wanted: dict[str, Any]) -> dict[str, Any] | None:
     """The analysis that is there already, if it is of these masks and settings."""
     from seven_bench.results.sentinels import read_sentinels
 
@@ -248,7 +234,7 @@ def _find_start(config: Config) -> tuple[dict[str, Any], dict[str, Any] | None]:
     if kind != "dense":
         return {"kind": kind, "run_id": None}, None
     identity = identify(dense_start(config))
-    record = RunFolder(identity.folder(config["output_root"])).record()
+    record = RunFolder(identity.folder(config["output_root"])).record(weights=True)
     if record is None:
         raise ValueError(f"the dense start {identity.run_id} is not there, or not whole")
     return {"kind": kind, "run_id": identity.run_id}, record
@@ -274,13 +260,7 @@ def held_out_batches(
             yield data.splits[split][order[first : first + batch_size]]
 
 
-def _move(batch: Any, device: Any) -> Any:
-    if isinstance(batch, dict):
-        return {name: _move(value, device) for name, value in batch.items()}
-    return batch.to(device) if hasattr(batch, "to") else batch
-
-
-def _print_table(analyses: Sequence[tuple[Finished, dict[str, Any]]]) -> None:
+def _print_table(analyses: Sequence[tuple[FinishedRun, dict[str, Any]]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table

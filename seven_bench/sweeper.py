@@ -93,6 +93,9 @@ class SuiteSweeper(Sweeper):
             failed = [job for job in todo if job.folder.state() == "failed"]
             failures += [Failure(job.command, job.folder.reason()) for job in failed]
             todo = [job for job in todo if job not in failed]
+        for job in todo:
+            if (damage := job.folder.damage()) is not None:
+                print(f"damaged: {job.folder.path}: {damage}")
         print(
             f"{len(mine)} runs: {len(done)} done, {len(todo)} to do"
             + (f", {len(failures)} cannot run" if failures else ""),

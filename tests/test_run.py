@@ -1,6 +1,7 @@
 """Whole runs on real digits, shortened: exact counts, zeros in files, repeats, isolation."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from seven_bench.build import build
 from seven_bench.identity import dense_start, identify
 from seven_bench.pruning import MaskSet
 from seven_bench.results.record import read_record
+from seven_bench.results.run_folder import RunFolder
 from seven_bench.run import run
 from tests.conftest import SHORT, program
 
@@ -117,16 +119,65 @@ def test_sparsity_zero_is_the_dense_run(make_config):
         assert unpruned["metrics"]["accuracy_last"] == dense["metrics"]["accuracy_last"]
 
 
-def test_a_damaged_or_missing_file_is_no_finished_run(make_config):
-    config = make_config("pruner=magnitude", "start=init", "trainer.max_epochs=1", *SHORT[2:])
-    first = run(config)
-    folder = identify(config).folder(config["output_root"])
-    text = (folder / "result.json").read_text()
-    (folder / "result.json").write_text(text[: len(text) // 2])
-    assert run(config)["mask_hash"] == first["mask_hash"]
-    (folder / "model.safetensors").unlink()
-    assert run(config)["mask_hash"] == first["mask_hash"]
-    assert (folder / "model.safetensors").is_file()
+def flip(path, position):
+    """One bit of a file turned over."""
+    content = bytearray(path.read_bytes())
+    content[position % len(content)] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "a bit early": lambda path: flip(path, path.stat().st_size // 5),
+    "a bit late": lambda path: flip(path, -9),
+    "missing": lambda path: path.unlink(),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    root = tmp_path_factory.mktemp("finished")
+    given = ("pruner=magnitude", "start=init", "trainer.max_epochs=1", *SHORT[2:])
+    done = program(*given, f"output_root={root}")
+    assert done.returncode == 0, done.stderr
+    return root, given
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", ["result.json", "masks.safetensors", "config.yaml"])
+def test_a_damaged_file_is_said_and_the_run_done_again(
+    finished, make_config, tmp_path, name, damage, caplog
+):
+    root, given = finished
+    shutil.copytree(root, tmp_path / "copy")
+    config = make_config(*given, f"output_root={tmp_path}/copy")
+    folder = RunFolder(identify(config).folder(config["output_root"]))
+    first = folder.record()
+    before = (folder.path / name).read_bytes()
+    assert first is not None and folder.state() == "done" and folder.damage() is None
+    DAMAGE[damage](folder.path / name)
+    assert folder.record() is None and folder.state() == "failed"
+    again = run(config)
+    assert (again["mask_hash"], again["metrics"]) == (first["mask_hash"], first["metrics"])
+    assert folder.state() == "done"
+    if name != "config.yaml":  # it has the place that it was made for
+        assert name == "result.json" or (folder.path / name).read_bytes() == before
+    if (name, damage) != ("result.json", "missing"):  # then nothing says that it was done
+        assert name in caplog.text and "done again" in caplog.text
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_weights_are_found_where_they_are_read(finished, make_config, tmp_path, damage):
+    root, given = finished
+    shutil.copytree(root, tmp_path / "copy")
+    config = make_config(*given, f"output_root={tmp_path}/copy")
+    folder = RunFolder(identify(config).folder(config["output_root"]))
+    whole = (folder.path / "model.safetensors").read_bytes()
+    DAMAGE[damage](folder.path / "model.safetensors")
+    assert folder.record(weights=True) is None
+    assert "model.safetensors" in folder.damage(weights=True)
+    run(config, weights=True)
+    assert (folder.path / "model.safetensors").read_bytes() == whole
 
 
 def test_status_tells_how_a_run_ended(make_config):

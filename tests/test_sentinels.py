@@ -96,7 +96,8 @@ def test_what_is_missing_is_said_and_the_rest_goes_on(runs, tmp_path, capsys):
     (start,) = (copy / "runs/digits/vit_digits/dense").rglob("seed0-*")
     (start / "model.safetensors").unlink()
     assert main([str(copy), "--batches", "6"]) == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    damaged, line = capsys.readouterr().err.splitlines()
+    assert "model.safetensors is missing" in damaged
     assert "the dense start digits/vit_digits/dense/s0/seed0-" in line and "is not there" in line
     assert {seed for _, seed in analyses(copy)} == {1}
 

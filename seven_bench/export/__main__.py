@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     if odd := [size for size in given.batch if size < 1]:
         parser.error(f"--batch {odd[0]}: allowed is a whole number from 1")
-    from seven_bench.export.runs import export_run, find_finished, print_table
+    from seven_bench.export.runs import export_run, print_table
+    from seven_bench.results.collect import find_finished
 
     problems: list[str] = []
     try:
@@ -42,11 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not runs and not problems:
         problems.append("no finished run was found there")
     done = []
-    for folder in runs:
+    for run in runs:
         try:
-            done.append(export_run(folder, given.to, given.batch, given.data_root))
+            done.append(export_run(run, given.to, given.batch, given.data_root))
         except (OSError, ValueError) as error:
-            problems.append(f"{folder}: {str(error).splitlines()[0]}")
+            problems.append(f"{run.folder}: {str(error).splitlines()[0]}")
     if done:
         print_table(done)
     for problem in problems:

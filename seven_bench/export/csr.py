@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from seven_bench.measure.latency import median_seconds
-from seven_bench.pruning.files import write_tensors
+from seven_bench.pruning.files import read_tensors, write_tensors
 
 FORMAT = "seven_bench.csr/1"
 CHUNKS = (32, 64, 128, 256)  # rows at a time: what a layer reads and writes should stay in cache
@@ -175,12 +174,7 @@ def load_sparse(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
 
     Raises: ValueError when the file is not such a file, or another model's.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ValueError("not a CSR model")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    with read_tensors(path, FORMAT) as (tensors, metadata):
         layers: dict[str, Any] = json.loads(metadata["layers"])
         state = model.state_dict()
         for name, layer in layers.items():
@@ -192,8 +186,4 @@ def load_sparse(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
         model.load_state_dict({**state, **tensors}, strict=True)
         for name, layer in layers.items():
             _replace(model, f"{name}.weight", layer["chunk"])
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # safetensors raises its own type, which is no public name
-        raise ValueError(f"{path}: {str(error).splitlines()[0]}") from error
     return model

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,9 @@ def save_onnx(module: TaskModule, batch: Batch, path: str | os.PathLike[str]) ->
     Raises: ValueError without the packages of the extra `onnx`.
     """
     path = Path(path)
-    if missing := [name for name in ("onnx", "onnxscript", "onnxruntime") if not _is_there(name)]:
+    if missing := [
+        name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None
+    ]:
         raise ValueError(f"{missing[0]} is not installed: pip install 'seven-bench[onnx]'")
     names = input_names(batch)
     tensors = tuple(batch[name] for name in names)
@@ -74,9 +77,3 @@ def run_onnx(path: str | os.PathLike[str], batch: Batch, threads: int) -> Any:
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     fed = {name: batch[name].numpy() for name in (i.name for i in session.get_inputs())}
     return lambda: torch.from_numpy(session.run(None, fed)[0])
-
-
-def _is_there(name: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(name) is not None

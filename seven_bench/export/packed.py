@@ -18,11 +18,10 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from seven_bench.pruning import MaskSet
-from seven_bench.pruning.files import write_tensors
+from seven_bench.pruning.files import read_tensors, write_tensors
 from seven_bench.pruning.masks import unpack_bits
 
 FORMAT = "seven_bench.packed/1"
@@ -59,13 +58,8 @@ def load_packed(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], MaskSe
 
     Raises: ValueError when the file is not such a file, or damaged.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != FORMAT:
-                raise ValueError("not a packed model")
-            shapes: dict[str, list[int]] = json.loads(metadata["shapes"])
-            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    with read_tensors(path, FORMAT) as (stored, metadata):
+        shapes: dict[str, list[int]] = json.loads(metadata["shapes"])
         masks = MaskSet(
             {name: unpack_bits(stored.pop(MASK + name), shape) for name, shape in shapes.items()}
         )
@@ -78,8 +72,4 @@ def load_packed(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], MaskSe
                 whole[masks[name]] = value
                 value = whole
             state[name] = value
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # safetensors raises its own type, which is no public name
-        raise ValueError(f"{path}: {error}") from error
     return state, masks

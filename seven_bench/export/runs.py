@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from filelock import FileLock, Timeout
+from pytorch_lightning.utilities import move_data_to_device
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -22,11 +22,12 @@ from seven_bench.export.onnx import run_onnx, save_onnx
 from seven_bench.export.packed import load_packed, save_packed
 from seven_bench.export.semi_structured import DTYPE, check_semi_structured, make_semi_structured
 from seven_bench.identity import Config, threads
-from seven_bench.measure.efficiency import describe, to_device
+from seven_bench.measure.efficiency import describe
 from seven_bench.measure.latency import BUSY, busy_cores, median_seconds
 from seven_bench.pruning import MaskSet
-from seven_bench.results.collect import find_records
-from seven_bench.results.record import RecordError, read_record, write_json
+from seven_bench.results.collect import FinishedRun
+from seven_bench.results.record import read_record, write_record
+from seven_bench.results.run_folder import MASKS, MODEL, RunFolder
 from seven_bench.run import recipe_of
 from seven_bench.training.environment import reset_process
 from seven_bench.training.module import Batch, TaskModule
@@ -52,34 +53,24 @@ class Exported:
     remark: str = ""
 
 
-def find_finished(roots: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Folders of finished runs at or below `roots`, and what could not be used.
+class Loaded:
+    """A finished run with its model in memory, on the CPU, in evaluation mode.
 
-    Raises FileNotFoundError for a root that does not exist.
+    Raises: ValueError when its files are damaged.
     """
-    runs, problems = [], []
-    for path in find_records(roots):
-        try:
-            read_record(path)
-        except RecordError as error:
-            problems.append(str(error))
-            continue
-        runs.append(path.parent)
-    return runs, problems
 
-
-class Finished:
-    """A finished run with its model in memory, on the CPU, in evaluation mode."""
-
-    def __init__(self, folder: Path, data_root: str | None = None) -> None:
-        self.folder = folder
-        self.config: Config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    def __init__(self, run: FinishedRun, data_root: str | None = None) -> None:
+        self.folder = run.folder
+        self.run_id: str = run.record["run_id"]
+        self.config: Config = dict(run.config)
         if data_root is not None:
             self.config["data_root"] = data_root
+        if (damage := RunFolder(run.folder).damage(weights=True)) is not None:
+            raise ValueError(damage)
         self.threads = threads(self.config)
         reset_process(self.config["seed"], self.threads, self.config["trainer"]["deterministic"])
-        self.masks = MaskSet.load(folder / "masks.safetensors")
-        self.state = load_file(folder / "model.safetensors")
+        self.masks = MaskSet.load(run.folder / MASKS)
+        self.state = load_file(run.folder / MODEL)
         self.module = self._module()
         self.data = make_data(self.config, self.module.recipe.batch_size)
         self.data.setup()
@@ -103,14 +94,14 @@ class Finished:
 
 
 def export_run(
-    folder: Path, target: str, batches: Sequence[int], data_root: str | None = None
+    finished: FinishedRun, target: str, batches: Sequence[int], data_root: str | None = None
 ) -> Exported:
     """Exports a run's model, checks it, times it, and adds what was measured to its record.
 
     Raises: ValueError when it cannot be done, or logits differ.
     """
-    run = Finished(folder, data_root)
-    makers: dict[str, Callable[[Finished, Sequence[int]], Exported]] = {
+    run = Loaded(finished, data_root)
+    makers: dict[str, Callable[[Loaded, Sequence[int]], Exported]] = {
         "packed": _packed, "csr": _csr, "nm": _semi_structured, "onnx": _onnx,
     }  # fmt: skip
     done = makers[target](run, batches)
@@ -118,7 +109,7 @@ def export_run(
     return done
 
 
-def _check(run: Finished, target: str, found: Tensor, wanted: Tensor, path: Path | None) -> float:
+def _check(run: Loaded, target: str, found: Tensor, wanted: Tensor, path: Path | None) -> float:
     """The largest difference of the logits; above the tolerance the file goes."""
     difference = float((found.float().cpu() - wanted).abs().max())
     if not difference <= TOLERANCE[target] * max(1.0, float(wanted.abs().max())):
@@ -128,17 +119,17 @@ def _check(run: Finished, target: str, found: Tensor, wanted: Tensor, path: Path
     return difference
 
 
-def _packed(run: Finished, batches: Sequence[int]) -> Exported:
+def _packed(run: Loaded, batches: Sequence[int]) -> Exported:
     path = save_packed(run.state, run.masks, run.folder / NAMES["packed"])
     batch = run.data.example_batch(max(batches))
     wanted = run.logits(batch)
     state, _ = load_packed(path)
     run.module.model.load_state_dict(state, strict=True)
     difference = _check(run, "packed", run.logits(batch), wanted, path)
-    return Exported(_id(run), "packed", path, path.stat().st_size, difference)
+    return Exported(run.run_id, "packed", path, path.stat().st_size, difference)
 
 
-def _csr(run: Finished, batches: Sequence[int]) -> Exported:
+def _csr(run: Loaded, batches: Sequence[int]) -> Exported:
     """Layers are chosen at the largest batch; a whole that is no faster there stays dense."""
     largest = run.data.example_batch(max(batches))
     remark = _warn_if_busy()
@@ -162,12 +153,12 @@ def _csr(run: Finished, batches: Sequence[int]) -> Exported:
         chosen = []
     told = f"{len(chosen)} of {len(choices)} layers sparse"
     return Exported(
-        _id(run), "csr", path, path.stat().st_size, difference, seconds,
+        run.run_id, "csr", path, path.stat().st_size, difference, seconds,
         f"{told}; {remark}" if remark else told,
     )  # fmt: skip
 
 
-def _semi_structured(run: Finished, batches: Sequence[int]) -> Exported:
+def _semi_structured(run: Loaded, batches: Sequence[int]) -> Exported:
     check_semi_structured(run.module.model, run.pruned)
     remark = _warn_if_busy()
     device = torch.device("cuda")
@@ -178,7 +169,7 @@ def _semi_structured(run: Finished, batches: Sequence[int]) -> Exported:
     make_semi_structured(sparse.model, run.pruned)
 
     def answer(module: TaskModule, batch: Batch) -> Tensor:
-        moved = to_device(batch, device)
+        moved = move_data_to_device(batch, device)
         cast = {n: v.to(DTYPE) if _is_float(v) else v for n, v in moved.items()}
         with torch.inference_mode():
             return module.logits(module.model, cast)
@@ -193,25 +184,25 @@ def _semi_structured(run: Finished, batches: Sequence[int]) -> Exported:
         )
         for size, batch in ((size, run.data.example_batch(size)) for size in batches)
     }
-    return Exported(_id(run), "nm", None, None, difference, seconds, remark)
+    return Exported(run.run_id, "nm", None, None, difference, seconds, remark)
 
 
 def _is_float(value: Any) -> bool:
     return torch.is_tensor(value) and value.is_floating_point()
 
 
-def _onnx(run: Finished, batches: Sequence[int]) -> Exported:
+def _onnx(run: Loaded, batches: Sequence[int]) -> Exported:
     remark = _warn_if_busy()
     largest = run.data.example_batch(max(*batches, 2))
     path = save_onnx(run.module, largest, run.folder / NAMES["onnx"])
     found = run_onnx(path, largest, run.threads)()
     difference = _check(run, "onnx", found, run.logits(largest), path)
     seconds = _time(run, lambda batch: run_onnx(path, batch, run.threads), batches, "onnx")
-    return Exported(_id(run), "onnx", path, path.stat().st_size, difference, seconds, remark)
+    return Exported(run.run_id, "onnx", path, path.stat().st_size, difference, seconds, remark)
 
 
 def _time(
-    run: Finished,
+    run: Loaded,
     make: Callable[[Batch], Callable[[], Any]],
     batches: Sequence[int],
     target: str,
@@ -233,11 +224,7 @@ def _warn_if_busy() -> str:
     return remark
 
 
-def _id(run: Finished) -> str:
-    return str(read_record(run.folder / "result.json")["run_id"])
-
-
-def _remember(run: Finished, done: Exported) -> None:
+def _remember(run: Loaded, done: Exported) -> None:
     """Adds what was measured to the record's `efficiency`, unless the run is being worked on."""
     try:
         with FileLock(run.folder / ".lock", timeout=0):
@@ -252,7 +239,7 @@ def _remember(run: Finished, done: Exported) -> None:
                 if done.remark:
                     latency[f"{done.target}_remark"] = done.remark
                 found["latency"] = latency
-            write_json(run.folder / "result.json", {**record, "efficiency": found})
+            write_record(run.folder / "result.json", {**record, "efficiency": found})
     except Timeout as error:
         raise ValueError("is being worked on by another process") from error
 

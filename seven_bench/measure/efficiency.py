@@ -12,7 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from safetensors.torch import load_file
+from pytorch_lightning.utilities import move_data_to_device
+from safetensors.torch import load
 from torch import Tensor
 
 from seven_bench.export.packed import save_packed
@@ -39,7 +40,7 @@ def efficiency(
     model = module.model.eval()
     params = {name: p for name, p in model.named_parameters() if name in masks}
     device = next(model.parameters()).device
-    example = to_device(example, device)
+    example = move_data_to_device(example, device)
     macs = count_macs(lambda: module.logits(model, example), params, masks)
     return {
         "input": describe(example),
@@ -52,27 +53,19 @@ def file_sizes(model_file: Path, masks: MaskSet) -> dict[str, int]:
     """Bytes of a model's file: `dense`, `zstd` and `packed`; what is written is removed again."""
     draft = model_file.with_name(f".{model_file.name}.{os.getpid()}.measured")
     try:
+        content = model_file.read_bytes()
         with pa.CompressedOutputStream(str(draft), "zstd") as stream:
-            stream.write(model_file.read_bytes())
+            stream.write(content)
         zstd = draft.stat().st_size
-        save_packed(load_file(model_file), MaskSet(_on_cpu(masks)), draft)
+        save_packed(load(content), MaskSet(_on_cpu(masks)), draft)
         packed = draft.stat().st_size
     finally:
         draft.unlink(missing_ok=True)
-    return {"dense": model_file.stat().st_size, "zstd": zstd, "packed": packed}
+    return {"dense": len(content), "zstd": zstd, "packed": packed}
 
 
 def _on_cpu(masks: MaskSet) -> dict[str, Tensor]:
     return {name: mask.cpu() for name, mask in masks.items()}
-
-
-def to_device(batch: Any, device: torch.device) -> Any:
-    """A batch with its tensors on `device`."""
-    if torch.is_tensor(batch):
-        return batch.to(device)
-    if isinstance(batch, dict):
-        return {name: to_device(value, device) for name, value in batch.items()}
-    return batch
 
 
 def describe(batch: Batch, prefix: str = "") -> str:

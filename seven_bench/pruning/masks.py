@@ -9,11 +9,10 @@ import os
 from collections.abc import Iterable, Sequence
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from seven_bench.pruning.distributions import Counts, allocate, kept_count
-from seven_bench.pruning.files import write_tensors
+from seven_bench.pruning.files import read_tensors, write_tensors
 from seven_bench.pruning.patterns import PATTERNS
 from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.threshold import kth_largest, select_top
@@ -125,19 +124,11 @@ class MaskSet(dict[str, Tensor]):
 
         Raises: ValueError when the file is not a mask file, is damaged, or its hash does not fit.
         """
-        try:
-            with safe_open(path, "pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT:
-                    raise ValueError("not a mask file")
-                shapes: dict[str, list[int]] = json.loads(metadata["shapes"])
-                masks = cls({n: unpack_bits(file.get_tensor(n), s) for n, s in shapes.items()})
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # safetensors raises its own type, which is no public name
-            raise ValueError(f"{path}: {error}") from error
-        if masks.hash() != metadata["hash"]:
-            raise ValueError(f"{path}: the masks do not fit their hash")
+        with read_tensors(path, FORMAT) as (packed, metadata):
+            shapes: dict[str, list[int]] = json.loads(metadata["shapes"])
+            masks = cls({n: unpack_bits(packed[n], shape) for n, shape in shapes.items()})
+            if masks.hash() != metadata["hash"]:
+                raise ValueError("the masks do not fit their hash")
         return masks
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from seven_bench.results.record import FIELDS, RecordError, read_record
+from seven_bench.results.run_folder import CONFIG, RunFolder
 
 RECORD_NAME = "result.json"
 STATUS_NAME = "status.json"
@@ -63,10 +65,11 @@ def find_records(roots: Iterable[str | Path]) -> list[Path]:
 def collect(roots: Iterable[str | Path]) -> Collected:
     """Read every record at or below `roots` into one flat table.
 
-    Columns carry the record's names with dots (`sparsity.target`, `cost.seconds.total`);
-    `layers` stays an object; `folder` is where the run lies. A damaged record is named and left
-    out. Of several records with one run_id the first is kept; one that disagrees with it on the
-    result is named among the damaged. Raises FileNotFoundError for a root that does not exist.
+    Columns carry the record's names with dots (`sparsity.target`, `cost.seconds.total`), but for
+    the checksums in `integrity`; `layers` stays an object; `folder` is where the run lies. A
+    damaged record is named and left out. Of several records with one run_id the first is kept; one
+    that disagrees with it on the result is named among the damaged. Raises FileNotFoundError for a
+    root that does not exist.
     """
     roots = list(roots)
     rows: dict[str, dict[str, Any]] = {}
@@ -77,6 +80,7 @@ def collect(roots: Iterable[str | Path]) -> Collected:
         except RecordError as error:
             damaged.append((path, error.reason))
             continue
+        record.pop("integrity", None)
         row = {**flatten(record), "folder": str(path.parent)}
         first = rows.setdefault(record["run_id"], row)
         if any(first[name] != row[name] for name in ("metric.value", "mask_hash", "cell_id")):
@@ -86,6 +90,38 @@ def collect(roots: Iterable[str | Path]) -> Collected:
     numeric = [name for name in _NUMERIC if name in frame]
     frame = frame.astype(dict.fromkeys(numeric, float) | {"seed": int})
     return Collected(frame, damaged, find_unfinished(roots))
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A complete run: its folder, its record, and the config that it was made with."""
+
+    folder: Path
+    record: dict[str, Any]
+    config: dict[str, Any]
+
+
+def find_finished(roots: Iterable[str | Path]) -> tuple[list[FinishedRun], list[str]]:
+    """Complete runs at or below `roots`, and in a line each what could not be used.
+
+    Raises FileNotFoundError for a root that does not exist.
+    """
+    runs, problems = [], []
+    for path in find_records(roots):
+        try:
+            runs.append(read_finished(path.parent))
+        except ValueError as error:
+            problems.append(str(error))
+    return runs, problems
+
+
+def read_finished(folder: Path) -> FinishedRun:
+    """The run in `folder`. Raises ValueError where it is not complete."""
+    record = RunFolder(folder).record()
+    if record is None:
+        raise ValueError(f"{folder}: {RunFolder(folder).damage() or 'there is no record'}")
+    config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    return FinishedRun(folder, record, config)
 
 
 def find_unfinished(roots: Iterable[str | Path]) -> list[tuple[Path, str]]:

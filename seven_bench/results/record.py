@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -111,6 +112,20 @@ def write_json(path: str | Path, obj: Any) -> None:
     replace_file(path, f"{text}\n".encode())
 
 
+def write_record(path: str | Path, record: Mapping[str, Any]) -> None:
+    """Write a record as `write_json` does, with a checksum of all of it in `integrity.record`."""
+    plain = _as_plain(record, "record")
+    plain["integrity"] = {**plain.get("integrity", {}), "record": _digest(plain)}
+    write_json(path, plain)
+
+
+def _digest(record: dict[str, Any]) -> str:
+    """SHA-256 of a parsed record but for the place that its own checksum stands in."""
+    integrity = {n: value for n, value in record.get("integrity", {}).items() if n != "record"}
+    text = json.dumps({**record, "integrity": integrity}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _as_plain(value: Any, place: str) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _as_plain(item, f"{place}.{key}") for key, item in value.items()}
@@ -131,7 +146,8 @@ def read_record(path: str | Path) -> dict[str, Any]:
     """Read one `result.json` and check every field of schema 1.
 
     Raises RecordError with a one-line reason when the file is unreadable, cut short, not a
-    record, of another schema, or holds a value its field may not have (such as a NaN metric).
+    record, of another schema, holds a value its field may not have (such as a NaN metric), or was
+    altered after it was written.
     """
     try:
         record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -142,6 +158,11 @@ def read_record(path: str | Path) -> dict[str, Any]:
         raise RecordError(path, f"is not whole or not JSON ({reason})") from error
     if problem := find_problem(record):
         raise RecordError(path, problem)
+    integrity = record.get("integrity", {})  # records of before have none
+    if not isinstance(integrity, dict):
+        raise RecordError(path, f"integrity is {_show(integrity)}, expected an object")
+    if integrity and integrity.get("record") != _digest(record):
+        raise RecordError(path, "does not fit its checksum: it was altered after it was written")
     return record
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from seven_bench.results.record import RecordError, read_record, write_json
 
 HEARTBEAT = 15.0  # seconds between two signs of life
 STALE = 5 * HEARTBEAT
-NEEDED = ("result.json", "config.yaml", "masks.safetensors", "model.safetensors")
+CONFIG, MASKS, MODEL = "config.yaml", "masks.safetensors", "model.safetensors"
+NEEDED = (CONFIG, MASKS, MODEL)
 
 
 class BusyError(RuntimeError):
@@ -31,14 +33,56 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def record(self) -> dict[str, Any] | None:
-        """The record, when the run is complete and its files are there; None otherwise."""
-        if not all((self.path / name).is_file() for name in NEEDED):
+    def record(self, weights: bool = False) -> dict[str, Any] | None:
+        """The record, when the run is complete and its files are whole; None otherwise.
+
+        Args:
+            weights: read the weights' files too, to the last bit; else their size is looked at.
+        """
+        record = self._read(weights)
+        return None if isinstance(record, str) else record
+
+    def damage(self, weights: bool = False) -> str | None:
+        """What is wrong with a run that has a record, in a line; None where nothing is."""
+        found = self._read(weights)
+        return found if isinstance(found, str) else None
+
+    def _read(self, weights: bool) -> dict[str, Any] | str | None:
+        """The record, or why it does not count, or None where there is none."""
+        path = self.path / "result.json"
+        if not path.is_file():
             return None
         try:
-            return read_record(self.path / "result.json")
-        except RecordError:
-            return None
+            record = read_record(path)
+        except RecordError as error:
+            return f"{path.name} {error.reason}"
+        if missing := [name for name in NEEDED if not (self.path / name).is_file()]:
+            return f"{missing[0]} is missing"
+        for name, written in record.get("integrity", {}).get("files", {}).items():
+            if (fault := self._fault(name, written, weights)) is not None:
+                return f"{name} {fault}"
+        return record
+
+    def _fault(self, name: str, written: dict[str, Any], weights: bool) -> str | None:
+        try:
+            if (size := (self.path / name).stat().st_size) != written["bytes"]:
+                return f"has {size:,} bytes of {written['bytes']:,}"
+            if (weights or name in (CONFIG, MASKS)) and self._sha256(name) != written["sha256"]:
+                return "does not fit its checksum"
+        except OSError as error:
+            return f"cannot be read ({error.strerror or error})"
+        return None
+
+    def _sha256(self, name: str) -> str:
+        with (self.path / name).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def fingerprints(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Size and SHA-256 of files, for `integrity.files` of the record."""
+        return {
+            name: {"bytes": (self.path / name).stat().st_size, "sha256": self._sha256(name)}
+            for name in names
+        }
 
     def state(self) -> str:
         """`done`, `failed`, `running`, `stale` (no sign of life for long) or `new`."""
@@ -52,7 +96,7 @@ class RunFolder:
 
     def reason(self) -> str:
         """Why the run failed, in a line."""
-        return str(self._read_status().get("reason", "its files are missing or damaged"))
+        return self.damage() or str(self._read_status().get("reason", "its record is missing"))
 
     def _read_status(self) -> dict[str, Any]:
         try:

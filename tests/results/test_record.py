@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from seven_bench.results import atomic
-from seven_bench.results.record import RecordError, read_record, write_json
+from seven_bench.results.record import RecordError, read_record, write_json, write_record
 
 from .synthetic import make_record
 
@@ -20,6 +20,36 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_json(tmp_path / "deep" / "result.json", record)
     assert read_record(tmp_path / "deep" / "result.json") == record
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["result.json"]
+
+
+def test_a_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    write_record(path, make_record())
+    whole, written = read_record(path), path.read_bytes()
+    for position in range(len(written)):
+        content = bytearray(written)
+        content[position] ^= 1 << (position % 8)
+        path.write_bytes(content)
+        try:
+            read = read_record(path)
+        except RecordError:
+            continue
+        # but for the name that the checksums stand under: without it, none are there
+        assert "integrity" not in read
+        assert {n: v for n, v in whole.items() if n != "integrity"}.items() <= read.items()
+
+
+def test_writing_again_seals_again(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    write_record(path, make_record(integrity={"files": {"a": {"bytes": 1, "sha256": "0"}}}))
+    first = read_record(path)
+    write_record(path, {**first, "efficiency": {"macs": 3}})
+    second = read_record(path)
+    assert second["integrity"]["files"] == first["integrity"]["files"]
+    assert second["integrity"]["record"] != first["integrity"]["record"]
+    path.write_text(path.read_text().replace('"macs": 3', '"macs": 4'))
+    with pytest.raises(RecordError, match="does not fit its checksum"):
+        read_record(path)
 
 
 def test_numbers_of_numpy_paths_and_what_json_lacks(tmp_path: Path) -> None:
