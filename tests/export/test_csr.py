@@ -83,5 +83,5 @@ def test_a_saved_sparse_model_loads_and_answers_the_same(name, tmp_path):
 def test_a_file_of_another_kind_is_refused(tmp_path):
     model, masks = pruned("vit")
     masks.save(tmp_path / "masks.safetensors")
-    with pytest.raises(ValueError, match="its format is not seven_bench.csr"):
+    with pytest.raises(ValueError, match=r"its format is not seven_bench\.csr"):
         load_sparse(model, tmp_path / "masks.safetensors")
