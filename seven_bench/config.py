@@ -14,6 +14,7 @@ from seven_bench.data.weights import TOKENIZER, begins_pretrained, locate, token
 from seven_bench.errors import ConfigError
 from seven_bench.identity import Config, conf_dir
 from seven_bench.pruning.schedules import steps_of
+from seven_bench.results.run_folder import with_home
 from seven_bench.validity import ONE_SHOT, declared, resolve
 
 TIMINGS = ("none", "before", "during", "rounds", "after")
@@ -72,7 +73,7 @@ def checked(composed: Any) -> Config:
         plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
-    config: Config = dict(plain)
+    config: Config = with_home(plain)
     if config["pruner"]["timing"] != "none":
         config["pruner"] = with_defaults(config["pruner"])
     _check_sparsity(config)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
 from torch import nn
 
 from seven_bench import ranks
@@ -20,7 +19,6 @@ from seven_bench.measure.efficiency import efficiency
 from seven_bench.measure.size import sizes
 from seven_bench.pruning import MaskSet, Params, prunable_parameters
 from seven_bench.pruning.files import write_tensors
-from seven_bench.results.atomic import replace_file
 from seven_bench.results.record import SCHEMA_VERSION, read_record, write_record
 from seven_bench.results.run_folder import CONFIG, MASKS, MODEL, RunFolder
 from seven_bench.training.checkpoint import Checkpoint
@@ -67,7 +65,7 @@ def run(config: Config, wait: bool = False, weights: bool = False) -> Record:
         if (damage := folder.damage(weights)) is not None:
             log.warning("%s: %s: this run is done again", folder.path, damage)
         (folder.path / "result.json").unlink(missing_ok=True)
-        replace_file(folder.path / CONFIG, yaml.safe_dump(config, sort_keys=False).encode())
+        folder.write_config(config)
         if config["trainer"]["devices"] > 1:
             share_out(folder.path, config["trainer"]["devices"])
             record = read_record(folder.path / "result.json")

@@ -69,14 +69,14 @@ def _error(folder: Path) -> str:
 def main(folder: Path) -> None:
     """One process's part of the run in `folder`."""
     import torch.distributed as dist
-    import yaml
 
     from seven_bench.identity import identify
+    from seven_bench.results.run_folder import RunFolder
     from seven_bench.run import work
 
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config = RunFolder(folder).read_config()
     try:
         gpu = config["trainer"]["accelerator"] != "cpu" and _gpu(rank)
         store = dist.FileStore(str(folder / MEETING), world)

@@ -204,3 +204,33 @@ def test_curves_are_written(sweep):
         lines = (folder / "metrics.csv").read_text().splitlines()
         assert "validation/accuracy" in lines[0] and "train/loss" in lines[0]
         assert len(lines) == 3  # a header and two epochs
+
+
+def test_no_home_and_no_key_is_written(tmp_path):
+    """Where files go and come from is written with "~" for the home; a key not at all."""
+    home = tmp_path / "home" / "somebody"
+    (home / "data").mkdir(parents=True)
+    secret = "0123456789abcdef0123456789abcdef01234567"
+    given = ("pruner=seven_dyn", "sparsity=0.5", "start=init", *SHORT[1:2], *SHORT[3:])
+    done = program(
+        *given, f"output_root={home}/runs", f"data_root={home}/data",
+        HOME=str(home), WANDB_API_KEY=secret, HF_TOKEN=secret, WANDB_MODE="offline",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    files = [path for path in (home / "runs").rglob("*") if path.is_file()]
+    assert {"result.json", "config.yaml", "status.json"} <= {path.name for path in files}
+    for path in files:
+        content = path.read_bytes()
+        assert secret.encode() not in content, path
+        if "wandb" not in path.parts:  # W&B notes the place it runs at in its own files
+            assert str(home).encode() not in content, path
+    (config,) = (path for path in files if path.name == "config.yaml")
+    assert yaml.safe_load(config.read_text())["data_root"] == "~/data"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(home))
+        assert RunFolder(config.parent).read_config()["data_root"] == f"{home}/data"
+    unstable = ("trainer.lr=1e30", "logger=none", f"output_root={home}/failed")
+    failed = program(*given, *unstable, HOME=str(home))
+    assert failed.returncode == 1
+    for path in (home / "failed").rglob("*.*"):
+        assert not path.is_file() or str(home).encode() not in path.read_bytes(), path

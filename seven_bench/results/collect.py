@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from seven_bench.results.record import FIELDS, RecordError, read_record
-from seven_bench.results.run_folder import CONFIG, RunFolder
+from seven_bench.results.run_folder import RunFolder
 
 RECORD_NAME = "result.json"
 STATUS_NAME = "status.json"
@@ -120,8 +119,7 @@ def read_finished(folder: Path) -> FinishedRun:
     record = RunFolder(folder).record()
     if record is None:
         raise ValueError(f"{folder}: {RunFolder(folder).damage() or 'there is no record'}")
-    config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
-    return FinishedRun(folder, record, config)
+    return FinishedRun(folder, record, RunFolder(folder).read_config())
 
 
 def find_unfinished(roots: Iterable[str | Path]) -> list[tuple[Path, str]]:

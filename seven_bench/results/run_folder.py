@@ -8,19 +8,40 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 
+from seven_bench.results.atomic import replace_file
 from seven_bench.results.record import RecordError, read_record, write_json
 
 HEARTBEAT = 15.0  # seconds between two signs of life
 STALE = 5 * HEARTBEAT
 CONFIG, MASKS, MODEL = "config.yaml", "masks.safetensors", "model.safetensors"
 NEEDED = (CONFIG, MASKS, MODEL)
+
+
+def without_home(value: Any) -> Any:
+    """Config values with "~" for the user's home at the beginning of paths: files travel."""
+    home = str(Path.home())
+    if isinstance(value, Mapping):
+        return {name: without_home(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_home(item) for item in value]
+    if isinstance(value, str) and home != "/" and (value == home or value.startswith(f"{home}/")):
+        return f"~{value.removeprefix(home)}"
+    return value
+
+
+def with_home(config: dict[str, Any]) -> dict[str, Any]:
+    """A config with "~" in the folders that runs are written to and read from made out."""
+    named = {name: config.get(name) for name in ("output_root", "data_root")}
+    paths = {name: os.path.expanduser(path) for name, path in named.items() if path is not None}
+    return {**config, **paths}
 
 
 class BusyError(RuntimeError):
@@ -76,6 +97,16 @@ class RunFolder:
     def _sha256(self, name: str) -> str:
         with (self.path / name).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Writes what the run is made with; a path in the user's home begins with "~" there."""
+        text = yaml.safe_dump(without_home(config), sort_keys=False)
+        replace_file(self.path / CONFIG, text.encode())
+
+    def read_config(self) -> dict[str, Any]:
+        """The config, its folders absolute again."""
+        config: dict[str, Any] = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
+        return with_home(config)
 
     def fingerprints(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Size and SHA-256 of files, for `integrity.files` of the record."""
@@ -133,6 +164,7 @@ class RunFolder:
             stop.set()
             beat.join()
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            reason = reason.replace(str(Path.home()), "~")
             self._status("failed", started, reason=reason)
             raise
         finally:

@@ -13,6 +13,8 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from seven_bench.results.run_folder import without_home
+
 log = logging.getLogger(__name__)
 
 
@@ -120,7 +122,7 @@ def _start_wandb(config: dict[str, Any], run_id: str) -> WandbLogger | None:
             group=config["suite"],
             job_type=config["pruner"]["name"],
             tags=[config["task"]["name"], config["model"]["name"], *settings["tags"]],
-            config={key: value for key, value in config.items() if key != "logger"},
+            config=without_home({n: value for n, value in config.items() if n != "logger"}),
         )
         for curves in ("progress/*", "density/*", "train/*", "validation/*"):
             wandb.define_metric(curves, step_metric="trainer/global_step")

@@ -21,7 +21,8 @@ FILES = ("masks.safetensors", "model.safetensors", "metrics.csv")
 
 def command(root: Path, *more: str, module: str = "seven_bench") -> list[str]:
     """The sweep's command line, writing below `root`."""
-    return [sys.executable, "-m", module, *GIVEN, f"output_root={root}", *more]
+    settings = {word.split("=")[0]: word for word in (*GIVEN, f"output_root={root}", *more)}
+    return [sys.executable, "-m", module, *settings.values()]
 
 
 def sweep(root: Path, *more: str) -> str:
