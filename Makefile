@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: help install demo test lint types wheel-test bench clean
+.PHONY: help install demo test lint types wheel-test bench endurance clean
 
 help:  ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ wheel-test: $(INSTALLED)  ## the wheel, in a second empty environment and an emp
 
 bench: $(INSTALLED)  ## what pruning costs, as ratios against plain references; outputs/bench
 	$(BIN)/python -m tests.benchmarks
+
+endurance: $(INSTALLED)  ## kills, damaged files, every launcher, 5,000 records: a quarter of an hour
+	$(BIN)/python -m tests.endurance
 
 clean:  ## everything that was made, but for outputs
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
