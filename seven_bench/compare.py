@@ -281,12 +281,12 @@ def _missing(rows: Sequence[Checked]) -> str | None:
 def _print_tables(
     paper: Paper, rows: Sequence[Checked], claims: Sequence[CheckedClaim], everything: bool
 ) -> None:
-    from rich.console import Console
     from rich.markup import escape
 
     from seven_bench.results.verdicts import NO_RUNS
+    from seven_bench.terminal import console as make_console
 
-    console, notes = Console(), _Notes()
+    console, notes = make_console(), _Notes()
     shown = [checked for checked in rows if everything or checked.verdict != NO_RUNS]
     if shown:
         lines = [(*_tell_row(item), notes.name(item.differences)) for item in shown]

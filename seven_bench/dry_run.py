@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from seven_bench.build import build
@@ -21,6 +20,7 @@ from seven_bench.identity import Config, identify
 from seven_bench.pruning import kept_count
 from seven_bench.results.run_folder import RunFolder
 from seven_bench.run import prunable, recipe_of
+from seven_bench.terminal import console as make_console
 from seven_bench.training.finetune import optimizer_steps
 
 STATE_BYTES = {"adamw": 8, "sgd": 4}  # optimizer state a weight, float32
@@ -55,7 +55,7 @@ def print_plan(configs: Sequence[Config]) -> None:
         kept = f"{item.kept:,}"
         memory = f"{item.memory / 2**20:,.0f} MiB"
         table.add_row(*item.cell, item.state, item.schedule, kept, time, memory)
-    console = Console()
+    console = make_console()
     console.print(table)
     todo = [item for item in estimates if item.state != "done"]
     known = [item.seconds for item in todo if item.seconds is not None]

@@ -210,9 +210,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif given.matrix:
             sys.stdout.write(to_csv(matrix(choices("pruner", folders))))
         else:
-            from rich.console import Console
+            from seven_bench.terminal import console as make_console
 
-            console = Console(markup=False, highlight=False)
+            console = make_console(markup=False, highlight=False)
             for table in _tables(folders):
                 console.print(table)
                 console.print()

@@ -218,9 +218,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns 0, or 1 after one line that says what is wrong."""
     options = build_parser().parse_args(argv)
-    from rich.console import Console
-
     from seven_bench.results.tables import to_terminal
+    from seven_bench.terminal import console as make_console
 
     try:
         report = write_report(
@@ -234,7 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 1
-    console = Console()
+    console = make_console()
     for table in report.tables:
         console.print(to_terminal(table))
         console.print()

@@ -262,19 +262,19 @@ def held_out_batches(
 
 def _print_table(analyses: Sequence[tuple[FinishedRun, dict[str, Any]]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from seven_bench.results.sentinels import average_sentinels, describe_data
     from seven_bench.results.tables import format_sparsity
+    from seven_bench.terminal import console as make_console
 
     settings: dict[tuple[str, ...], dict[tuple[float, str], list[dict[str, Any]]]] = {}
     for run, found in analyses:
         title = tuple(str(run.record[name]) for name in ("task", "model", "start"))
         key = (-run.record["sparsity"]["target"], run.record["pruner"])
         settings.setdefault(title, {}).setdefault(key, []).append(found)
-    console = Console()
+    console = make_console()
     for title, cells in settings.items():
         table = Table(
             title=Text(" \N{MIDDLE DOT} ".join(title), style="bold"),

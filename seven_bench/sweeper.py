@@ -205,14 +205,13 @@ def _failed(jobs: Sequence[Job], returned: Sequence[JobReturn]) -> list[Failure]
 
 
 def _show_table(folders: Iterable[Path]) -> None:
-    from rich.console import Console
-
     from seven_bench.results.collect import collect
     from seven_bench.results.tables import render_terminal
+    from seven_bench.terminal import console as make_console
 
     paths = list(folders)
     if paths:
-        console = Console()
+        console = make_console()
         for table in render_terminal(collect(paths).records):
             console.print(table)
 

@@ -246,8 +246,9 @@ def _remember(run: Loaded, done: Exported) -> None:
 
 def print_table(done: Sequence[Exported]) -> None:
     """What was exported, a row a run."""
-    from rich.console import Console
     from rich.table import Table
+
+    from seven_bench.terminal import console as make_console
 
     sizes = sorted({size for one in done for size in one.seconds})
     table = Table(title=f"exported to {done[0].target}")
@@ -260,7 +261,7 @@ def print_table(done: Sequence[Exported]) -> None:
         times = [_say(one.seconds[size], one.target) for size in sizes]
         size = "" if one.bytes is None else f"{one.bytes:,}"
         table.add_row(one.run_id, size, f"{one.difference:.2g}", *times, one.remark)
-    Console().print(table)
+    make_console().print(table)
 
 
 def _say(seconds: dict[str, float], target: str) -> str:
