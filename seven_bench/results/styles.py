@@ -17,10 +17,11 @@ DASHES = ("solid", "dashed", "dotted")
 #: Methods of the suite, in the order of their slots: the same colour in every report. Others take
 #: the slot of their name's checksum, or the next free one.
 _SLOTS = (
-    *("seven_pre", "magnitude", "snip", "grasp", "random", "force", "lth", "seven_dyn"),
-    *("gmp", "movement", "taylor", "platon", "wanda", "snip_iterative", "fisher", "lamp"),
-    *("rigl", "soft_movement", "synflow_linearized", "platon_seven", "random_layerwise"),
-    "seven_dyn_released",
+    *("seven_pre", "magnitude", "snip", "grasp", "random", "gmp", "lth", "seven_dyn"),
+    *("force", "movement", "taylor", "platon", "wanda", "iter_snip", "fisher", "lamp"),
+    *("rigl", "soft_movement", "synflow_linearized", "platon_seven", "random_er", "lrr"),
+    *("seven_dyn_released", "magnitude_uniform", "one_shot_after", "soft_movement_projected"),
+    "taylor_dyn",
 )
 
 

@@ -328,7 +328,8 @@ def _add_baseline(differences: list[Difference], dense: Checked | None) -> list[
         words = f"our dense baseline has {metric} {ours}, published ones {low} to {high}"
         return [Difference(words, True), *differences]
     if dense.verdict != MATCHED:
-        return [*differences, Difference("our dense baseline is not there to be checked")]
+        why = "is not comparable either" if dense.verdict == NOT_COMPARABLE else "is not there"
+        return [*differences, Difference(f"our dense baseline {why}: it cannot be checked")]
     return differences
 
 

@@ -198,7 +198,7 @@ def test_without_a_dense_baseline_it_is_said(tmp_path: Path, check: Check) -> No
     write_cell(tmp_path, "snip", [0.7526], sparsity=0.5)
     found = check("snip", 0.5)
     assert found.verdict == MATCHED
-    assert "our dense baseline is not there to be checked" in words(found, False)
+    assert "our dense baseline is not there: it cannot be checked" in words(found, False)
 
 
 def test_a_bound_is_met_on_its_side(tmp_path: Path, check: Check) -> None:
