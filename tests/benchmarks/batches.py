@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,25 +25,26 @@ def rows() -> list[Row]:
     torch.set_num_threads(2)
     model = SHAPES["MiniLM"].build()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    tokens: dict[str, list[int]] = {}
+    turns: dict[str, list[tuple[int, float]]] = {}  # tokens and seconds of each
 
     def way(grouped: bool) -> Callable[[], None]:
-        batches, seen = _batches(grouped), tokens.setdefault(str(grouped), [])
+        batches, done = _batches(grouped), turns.setdefault(str(grouped), [])
 
         def turn() -> None:
-            seen.append(0)
+            tokens, began = 0, time.perf_counter()
             for _ in range(STEPS):
                 batch = next(batches)
-                seen[-1] += int(batch["attention_mask"].sum())
+                tokens += int(batch["attention_mask"].sum())
                 optimizer.zero_grad()
                 model(**batch).loss.backward()
                 optimizer.step()
+            done.append((tokens, time.perf_counter() - began))
 
         return turn
 
-    seconds = interleaved({str(kind): way(kind) for kind in (True, False)}, repeats=TURNS)
-    rates = {kind: sum(seen[1:]) / TURNS / seconds[kind] for kind, seen in tokens.items()}
-    ours, other = rates["True"], rates["False"]
+    interleaved({str(kind): way(kind) for kind in (True, False)}, repeats=TURNS)
+    totals = {kind: map(sum, zip(*done[1:], strict=True)) for kind, done in turns.items()}
+    ours, other = (tokens / seconds for tokens, seconds in (totals["True"], totals["False"]))
     return [
         Row(name, ours / other, "x", 1.6, False, f"{ours:.0f} tokens/s", f"{other:.0f} tokens/s")
     ]
