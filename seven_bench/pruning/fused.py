@@ -50,7 +50,8 @@ class Fused:
         large = size >= COMPILED_FROM
         path = "compiled" if large and self._can_compile(rows[0], constants) else "eager"
         if path != self.path:
-            log.info("%s of %s weights: %s", self.update.__name__, f"{size:,}", path)
+            level = logging.INFO if large else logging.DEBUG  # small ones are always eager
+            log.log(level, "%s of %s weights: %s", self.update.__name__, f"{size:,}", path)
         self.path = path
         for row in rows:
             if self.path == "compiled":
