@@ -142,7 +142,7 @@ def _work(
         record["efficiency"] = efficiency(module, data.example_batch(1), masks, folder / MODEL)
         read_later = [n for n in (CONFIG, MASKS, MODEL, REWIND_FILE) if (folder / n).is_file()]
         record["integrity"] = {"files": RunFolder(folder).fingerprints(read_later)}
-        write_record(folder / "result.json", record)
+        record = write_record(folder / "result.json", record)
         summarize_in_wandb(record)
     return record
 

@@ -112,11 +112,15 @@ def write_json(path: str | Path, obj: Any) -> None:
     replace_file(path, f"{text}\n".encode())
 
 
-def write_record(path: str | Path, record: Mapping[str, Any]) -> None:
-    """Write a record as `write_json` does, with a checksum of all of it in `integrity.record`."""
-    plain = _as_plain(record, "record")
+def write_record(path: str | Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a record as `write_json` does, with a checksum of all of it in `integrity.record`.
+
+    Returns it as it will be read.
+    """
+    plain: dict[str, Any] = _as_plain(record, "record")
     plain["integrity"] = {**plain.get("integrity", {}), "record": _digest(plain)}
     write_json(path, plain)
+    return plain
 
 
 def _digest(record: dict[str, Any]) -> str:
