@@ -37,7 +37,7 @@ wheel-test: $(INSTALLED)  ## the wheel, in a second empty environment and an emp
 bench: $(INSTALLED)  ## what pruning costs, as ratios against plain references; outputs/bench
 	$(BIN)/python -m tests.benchmarks
 
-endurance: $(INSTALLED)  ## kills, damaged files, every launcher, 5,000 records: a quarter of an hour
+endurance: $(INSTALLED)  ## kills, damaged files, every launcher, 5,000 records: twenty minutes
 	$(BIN)/python -m tests.endurance
 
 clean:  ## everything that was made, but for outputs

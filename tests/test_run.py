@@ -13,7 +13,7 @@ from seven_bench.build import build
 from seven_bench.identity import dense_start, identify
 from seven_bench.pruning import MaskSet
 from seven_bench.results.record import read_record
-from seven_bench.results.run_folder import RunFolder
+from seven_bench.results.run_folder import RunFolder, with_home, without_home
 from seven_bench.run import run
 from tests.conftest import SHORT, program
 
@@ -204,6 +204,18 @@ def test_curves_are_written(sweep):
         lines = (folder / "metrics.csv").read_text().splitlines()
         assert "validation/accuracy" in lines[0] and "train/loss" in lines[0]
         assert len(lines) == 3  # a header and two epochs
+
+
+def test_a_home_goes_out_of_settings_and_comes_back(monkeypatch):
+    config = {"start": {"path": "/home/me/a"}, "list": ["/home/me", "/home/melanie", 3], "x": None}
+    monkeypatch.setenv("HOME", "/home/me")
+    written = without_home(config)
+    assert written == {"start": {"path": "~/a"}, "list": ["~", "/home/melanie", 3], "x": None}
+    assert with_home(written) == config
+    assert without_home("/mnt/home/me/a") == "/mnt/home/me/a"
+    assert without_home("OSError: no /home/me/a/b") == "OSError: no ~/a/b"
+    monkeypatch.setenv("HOME", "/")
+    assert without_home(config) == config
 
 
 def test_no_home_and_no_key_is_written(tmp_path):

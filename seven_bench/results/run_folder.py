@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,23 +26,31 @@ CONFIG, MASKS, MODEL = "config.yaml", "masks.safetensors", "model.safetensors"
 NEEDED = (CONFIG, MASKS, MODEL)
 
 
-def without_home(value: Any) -> Any:
-    """Config values with "~" for the user's home at the beginning of paths: files travel."""
-    home = str(Path.home())
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """Nested settings with `change` made to every text among them."""
     if isinstance(value, Mapping):
-        return {name: without_home(item) for name, item in value.items()}
+        return {name: _each_text(item, change) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [without_home(item) for item in value]
-    if isinstance(value, str) and home != "/" and (value == home or value.startswith(f"{home}/")):
-        return f"~{value.removeprefix(home)}"
-    return value
+        return [_each_text(item, change) for item in value]
+    return change(value) if isinstance(value, str) else value
 
 
-def with_home(config: dict[str, Any]) -> dict[str, Any]:
-    """A config with "~" in the folders that runs are written to and read from made out."""
-    named = {name: config.get(name) for name in ("output_root", "data_root")}
-    paths = {name: os.path.expanduser(path) for name, path in named.items() if path is not None}
-    return {**config, **paths}
+def without_home(value: Any) -> Any:
+    """Settings, or a text, in which "~" stands for the user's home: files travel."""
+    home = os.path.expanduser("~").rstrip("/")
+    if not home:  # the home is the root: nobody's name is in it
+        return value
+    path = re.compile(
+        rf"(?<![\w./~-]){re.escape(home)}(?=/|$)"
+    )  # not in the middle of another path
+    return _each_text(value, lambda text: path.sub("~", text))
+
+
+def with_home(value: Any) -> Any:
+    """Settings in which paths that begin with "~" are made out: undoes `without_home`."""
+    return _each_text(
+        value, lambda text: os.path.expanduser(text) if re.match("~(/|$)", text) else text
+    )
 
 
 class BusyError(RuntimeError):
@@ -105,8 +114,8 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """The config, its folders absolute again."""
-        config: dict[str, Any] = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
-        return with_home(config)
+        config: dict[str, Any] = with_home(yaml.safe_load((self.path / CONFIG).read_text("utf-8")))
+        return config
 
     def fingerprints(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Size and SHA-256 of files, for `integrity.files` of the record."""
@@ -164,8 +173,7 @@ class RunFolder:
             stop.set()
             beat.join()
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            reason = reason.replace(str(Path.home()), "~")
-            self._status("failed", started, reason=reason)
+            self._status("failed", started, reason=without_home(reason))
             raise
         finally:
             lock.release()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.endurance.sweep import ROOT, command, environment, left, same, sweep
@@ -56,7 +57,10 @@ def _weights(root: Path, whole: dict[str, tuple[object, ...]], given: tuple[str,
 
 
 def _checkpoint(
-    root: Path, way: object, given: tuple[str, ...], whole: dict[str, tuple[object, ...]]
+    root: Path,
+    way: Callable[[Path], None],
+    given: tuple[str, ...],
+    whole: dict[str, tuple[object, ...]],
 ) -> None:
     line = command(root, *given, "trainer.checkpoint_every=0.3")
     process = subprocess.Popen(
@@ -68,9 +72,9 @@ def _checkpoint(
         time.sleep(0.02)
     process.kill()
     process.wait()
-    way(found[0])  # type: ignore[operator]
+    way(found[0])
     said = sweep(root, *given)
     told = [line for line in said.splitlines() if "last.ckpt cannot be read" in line]
     assert told and "training starts anew" in told[0], said
-    print(f"  {way.__name__:4} {told[0][told[0].index('last.ckpt') :]}")  # type: ignore[attr-defined]
+    print(f"  {way.__name__:4} {told[0][told[0].index('last.ckpt') :]}")
     same(left(root), whole)
