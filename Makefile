@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml
 demo: $(INSTALLED)  ## prune a real ViT on real digits with eight methods; a table and a page
 	$(BIN)/python -m seven_bench experiment=digits_demo hydra/launcher=parallel \
 	  logger=none output_root=outputs/demo
-	$(BIN)/python -m seven_bench.report outputs/demo --out outputs/demo/report
+	$(BIN)/seven-bench report outputs/demo --out outputs/demo/report
 
 test: $(INSTALLED) lint types  ## all tests, after the linter and the type checker
 	$(BIN)/python -m pytest -n 2 --dist worksteal

@@ -1,6 +1,8 @@
 """`python -m seven_bench`."""
 
-from seven_bench.cli import main
+import sys
+
+from seven_bench.commands import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,8 +10,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from seven_bench.config import checked
-from seven_bench.identity import Config, conf_dir
+from seven_bench.commands.report import Report, write_report
+from seven_bench.settings.checks import checked
+from seven_bench.settings.identity import Config, conf_dir
+from tests.results.synthetic import make_record, write_grid, write_run
 
 ROOT = Path(__file__).parents[1]
 SHORT = ("start.train.max_epochs=2", "trainer.max_epochs=2", "logger=none", "progress=false")
@@ -52,3 +54,25 @@ def program(*arguments: str, module: str = "seven_bench", **environment: str):
     command = [sys.executable, "-m", module, *arguments]
     env = {**os.environ, "COLUMNS": "120", **environment}
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=240, cwd=ROOT)
+
+
+@pytest.fixture(scope="session")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tasks, five methods, four sparsities, three seeds; hostile names; a damaged record."""
+    root = tmp_path_factory.mktemp("results") / "outputs"
+    write_grid(root, tasks=("digits", "mrpc"))
+    for seed in range(3):
+        value = 0.9 + 0.01 * seed
+        hostile = make_record(
+            pruner="<script>alert(1)</script>", seed=seed, metric__value=value, run_id=f"x{seed}"
+        )
+        write_run(root, hostile)
+    damaged = root / "runs" / "damaged" / "result.json"
+    damaged.parent.mkdir()
+    damaged.write_text('{"schema_version": 1, "run_id": ')
+    return root
+
+
+@pytest.fixture(scope="session")
+def report(grid: Path) -> Report:
+    return write_report([grid], grid.parent / "report", margin=0.01)

@@ -7,7 +7,7 @@ import gzip
 import numpy as np
 import torch
 
-from seven_bench.data.loading import ArrayDataset
+from seven_bench.data.samplers import ArrayDataset
 from seven_bench.data.task_data import Splits, TaskData
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seven_bench.data.loading import hold_out
 from seven_bench.data.rows import load_rows
+from seven_bench.data.samplers import hold_out
 from seven_bench.data.task_data import Splits
 from seven_bench.data.text import TextData
 from seven_bench.data.tokens import TextDataset, tokenize

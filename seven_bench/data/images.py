@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from seven_bench.data.loading import hold_out
 from seven_bench.data.rows import load_rows
+from seven_bench.data.samplers import hold_out
 from seven_bench.data.task_data import Splits, TaskData
 from seven_bench.errors import ConfigError
 

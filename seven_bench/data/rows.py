@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from seven_bench.data.hub import reachable
 from seven_bench.errors import ConfigError
+from seven_bench.settings.hub import reachable
 
 
 def load_rows(

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from seven_bench.data.loading import MOST_HELD_OUT
 from seven_bench.data.rows import load_rows
+from seven_bench.data.samplers import MOST_HELD_OUT
 from seven_bench.data.task_data import Splits
 from seven_bench.data.text import TextData
 from seven_bench.data.tokenizers import content_hash

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from seven_bench.data.loading import InOrder, SeededBatches, TrainLoader, loader
+from seven_bench.data.samplers import InOrder, SeededBatches, TrainLoader, loader
 from seven_bench.ranks import rank, world
 
 Splits = dict[str, Dataset[Any]]

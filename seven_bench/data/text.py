@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from seven_bench.data.loading import GroupedBatches, InOrder, LongestFirst, SeededBatches
+from seven_bench.data.samplers import GroupedBatches, InOrder, LongestFirst, SeededBatches
 from seven_bench.data.task_data import TaskData
 from seven_bench.data.tokenizers import tokenizer_for
 from seven_bench.ranks import rank, world

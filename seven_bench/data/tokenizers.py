@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from seven_bench.data.weights import TOKENIZER, locate
 from seven_bench.errors import ConfigError
+from seven_bench.settings.weights import TOKENIZER, locate
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")  # their ids are 0 to 3
 FROM_DATA = "data"

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from seven_bench.data.tokenizers import content_hash
-from seven_bench.pruning.files import write_tensors
+from seven_bench.store.tensors import write_tensors
 
 log = logging.getLogger(__name__)
 VERSION = "1"  # of what is cached; a change of meaning takes a new one

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from seven_bench.measure.latency import median_seconds
-from seven_bench.pruning.files import read_tensors, write_tensors
+from seven_bench.store.tensors import read_tensors, write_tensors
 
 FORMAT = "seven_bench.csr/1"
 CHUNKS = (32, 64, 128, 256)  # rows at a time: what a layer reads and writes should stay in cache

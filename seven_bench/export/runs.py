@@ -15,20 +15,20 @@ from pytorch_lightning.utilities import move_data_to_device
 from safetensors.torch import load_file
 from torch import Tensor
 
-from seven_bench.build import build
-from seven_bench.data.make import make_data
+from seven_bench.data.making import make_data
 from seven_bench.export.csr import choose, load_sparse, make_sparse, save_sparse
 from seven_bench.export.onnx import run_onnx, save_onnx
-from seven_bench.export.packed import load_packed, save_packed
 from seven_bench.export.semi_structured import DTYPE, check_semi_structured, make_semi_structured
-from seven_bench.identity import Config, threads
 from seven_bench.measure.efficiency import describe
 from seven_bench.measure.latency import BUSY, busy_cores, median_seconds
 from seven_bench.pruning import MaskSet
 from seven_bench.results.collect import FinishedRun
-from seven_bench.results.record import read_record, write_record
-from seven_bench.results.run_folder import MASKS, MODEL, RunFolder
-from seven_bench.run import recipe_of
+from seven_bench.running.run import recipe_of
+from seven_bench.settings.building import build
+from seven_bench.settings.identity import Config, threads
+from seven_bench.store.packed import load_packed, save_packed
+from seven_bench.store.record import read_record, write_record
+from seven_bench.store.run_folder import MASKS, MODEL, RunFolder
 from seven_bench.training.environment import reset_process
 from seven_bench.training.module import Batch, TaskModule
 

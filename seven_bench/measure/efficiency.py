@@ -1,6 +1,6 @@
 """The `efficiency` of a record: what the zeros are worth in MACs and in bytes.
 
-Seconds are not among it: a mask alone changes no dense speed. `python -m seven_bench.export`
+Seconds are not among it: a mask alone changes no dense speed. `seven-bench export`
 measures what a sparse model takes, and adds it.
 """
 
@@ -16,9 +16,9 @@ from pytorch_lightning.utilities import move_data_to_device
 from safetensors.torch import load
 from torch import Tensor
 
-from seven_bench.export.packed import save_packed
 from seven_bench.measure.flops import CONVENTION, count_macs
 from seven_bench.pruning import MaskSet
+from seven_bench.store.packed import save_packed
 from seven_bench.training.module import Batch, TaskModule
 
 
@@ -35,7 +35,7 @@ def efficiency(
 
     Returns: `input`, the example's shapes in words; `macs`, `dense` and `masked`, with their
         convention; `bytes`: `dense`, the file as it is, `zstd`, under zstd at its default level,
-        `packed`, as `seven_bench.export.packed` writes it.
+        `packed`, as `seven_bench.store.packed` writes it.
     """
     model = module.model.eval()
     params = {name: p for name, p in model.named_parameters() if name in masks}

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from seven_bench.pruning.masks import MaskSet
-from seven_bench.pruning.process import Pruning
 from seven_bench.pruning.prunable import Params
+from seven_bench.pruning.pruner import Pruning
 from seven_bench.pruning.suppliers import (
     SUPPLIERS,
     TWICE,

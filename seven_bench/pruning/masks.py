@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from seven_bench.pruning.distributions import Counts, allocate, kept_count
-from seven_bench.pruning.files import read_tensors, write_tensors
 from seven_bench.pruning.patterns import PATTERNS
 from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.threshold import kth_largest, select_top
+from seven_bench.store.tensors import read_tensors, write_tensors
 
 FORMAT = "seven_bench.masks/1"
 _BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from seven_bench.pruning.process import Pruning
 from seven_bench.pruning.prunable import Params
+from seven_bench.pruning.pruner import Pruning
 from seven_bench.pruning.scores import Observation, zeros
 
 Loss = Callable[[Any], Tensor]

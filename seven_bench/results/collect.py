@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from seven_bench.results.record import FIELDS, RecordError, read_record
-from seven_bench.results.run_folder import RunFolder
+from seven_bench.store.record import FIELDS, RecordError, read_record
+from seven_bench.store.run_folder import RunFolder
 
 RECORD_NAME = "result.json"
 STATUS_NAME = "status.json"

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from seven_bench.results.groups import DENSE, Group
 from seven_bench.results.overlap import Overlaps
-from seven_bench.results.sentinels import tabulate_sentinels
+from seven_bench.results.sentinel_rows import tabulate_sentinels
 from seven_bench.results.statistics import (
     ALPHA,
     WANTED_BLOCKS,

@@ -13,7 +13,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from seven_bench.results.run_folder import without_home
+from seven_bench.store.run_folder import without_home
 
 log = logging.getLogger(__name__)
 

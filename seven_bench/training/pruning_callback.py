@@ -4,7 +4,7 @@ The hooks, and why these (Lightning 2.6): `on_before_optimizer_step` is where gr
 complete, unscaled and not yet clipped; the optimizer's own post-step hook fires for real steps
 alone, neither for accumulated batches nor for steps that a gradient scaler skips.
 
-How a mask acts is one of `seven_bench.pruning.process.MASKING`. Between batches the model always
+How a mask acts is one of `seven_bench.pruning.pruner.MASKING`. Between batches the model always
 holds what it computes with; what the optimizer moves underneath (`straight_through`), or what has
 grown back since the last update while the model is evaluated or saved (`regrow`), is in `dense`.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from seven_bench.pruning import MaskSet, Params
-from seven_bench.pruning.process import Pruning
+from seven_bench.pruning.pruner import Pruning
 from seven_bench.pruning.threshold import flagged
 
 

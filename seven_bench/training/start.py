@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from seven_bench.build import build
-from seven_bench.data.weights import begins_pretrained, locate
 from seven_bench.errors import ConfigError
-from seven_bench.identity import Config
 from seven_bench.pruning import MaskSet, Params
 from seven_bench.pruning.prunable import family_of
+from seven_bench.settings.building import build
+from seven_bench.settings.identity import Config
+from seven_bench.settings.weights import begins_pretrained, locate
 from seven_bench.training.environment import random_state, restore_random_state
 from seven_bench.training.finetune import Finetune, freeze_others
 from seven_bench.training.module import TaskModule

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seven_bench.data.task_data import TaskData
-from seven_bench.identity import Config
+from seven_bench.settings.identity import Config
 from seven_bench.training.environment import random_state, restore_random_state
 from seven_bench.training.fit import Machine, evaluate, snapshot
 from seven_bench.training.module import TaskModule

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from seven_bench.export.csr import choose, make_sparse
-from seven_bench.export.packed import load_packed, save_packed
 from seven_bench.measure.latency import median_seconds
 from seven_bench.pruning import MaskSet, prunable_parameters, prune
+from seven_bench.store.packed import load_packed, save_packed
 from tests.benchmarks.models import SHAPES
 from tests.benchmarks.timing import Row, in_words
 

@@ -14,14 +14,14 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from torch import nn
 
-from seven_bench.build import build
-from seven_bench.config import checked
-from seven_bench.data.loading import ArrayDataset
-from seven_bench.data.make import make_data
+from seven_bench.data.making import make_data
+from seven_bench.data.samplers import ArrayDataset
 from seven_bench.data.task_data import Splits, TaskData
-from seven_bench.identity import conf_dir
 from seven_bench.pruning import MaskSet, prunable_parameters
-from seven_bench.run import recipe_of
+from seven_bench.running.run import recipe_of
+from seven_bench.settings.building import build
+from seven_bench.settings.checks import checked
+from seven_bench.settings.identity import conf_dir
 from seven_bench.training.environment import reset_process
 from seven_bench.training.finetune import Recipe, learning_rate_factor, make_optimizer
 from seven_bench.training.fit import Machine, fit

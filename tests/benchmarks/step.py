@@ -9,7 +9,7 @@ import torch
 from baselines.movement import MovementScore
 from baselines.platon import PlatonScore
 from seven_bench.pruning import Cubic, Score, SevenScore, kept_count, prunable_parameters
-from seven_bench.pruning.process import Method, Pruning
+from seven_bench.pruning.pruner import Method, Pruning
 from seven_bench.training.pruning_callback import PruningCallback
 from tests.benchmarks.models import SHAPES
 from tests.benchmarks.published import PlainPruner

@@ -26,7 +26,7 @@ class Counted(Checkpoint):
 
 
 if __name__ == "__main__":
-    import seven_bench.run
+    import seven_bench.running.run
 
-    seven_bench.run.Checkpoint = Counted  # type: ignore[misc]
+    seven_bench.running.run.Checkpoint = Counted  # type: ignore[misc]
     main()

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from seven_bench.results.record import read_record
+from seven_bench.store.record import read_record
 
 ROOT = Path(__file__).parents[2]
 RUNS = 24

@@ -14,7 +14,7 @@ from seven_bench.export.csr import (
     make_sparse,
     save_sparse,
 )
-from tests.export.test_packed import pruned
+from tests.store.test_packed import pruned
 
 
 @pytest.mark.parametrize("shape", [(7,), (3, 5), (2, 3, 70)])

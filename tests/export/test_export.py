@@ -1,4 +1,4 @@
-"""`python -m seven_bench.export` over finished runs of every family."""
+"""`seven-bench export` over finished runs of every family."""
 
 import json
 import shutil
@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from seven_bench.export import runs as exports
-from seven_bench.export.packed import load_packed
 from seven_bench.results.collect import read_finished
-from seven_bench.results.record import read_record, write_record
-from seven_bench.results.run_folder import RunFolder
-from seven_bench.run import run
+from seven_bench.running.run import run
+from seven_bench.store.packed import load_packed
+from seven_bench.store.record import read_record, write_record
+from seven_bench.store.run_folder import RunFolder
 from tests.conftest import SHORT, program
 from tests.data.synthetic import write_for
 
@@ -101,12 +101,14 @@ def test_one_line_an_error_and_exit_code_one(folder, tmp_path):
         ([str(folder), "--to", "nm"], "is not 2:4 sparse"),
     ):
         given = arguments if "--to" in arguments else [*arguments, "--to", "packed"]
-        done = program(*given, module="seven_bench.export")
+        done = program(*given, module="seven_bench.commands.export")
         assert done.returncode == 1 and words in done.stderr, done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
-    done = program(str(folder), "--to", "packed", "--batch", "0", module="seven_bench.export")
+    done = program(
+        str(folder), "--to", "packed", "--batch", "0", module="seven_bench.commands.export"
+    )
     assert done.returncode == 2 and "--batch 0" in done.stderr
-    done = program(str(folder), "--to", "packed", module="seven_bench.export")
+    done = program(str(folder), "--to", "packed", module="seven_bench.commands.export")
     assert done.returncode == 0 and "exported to packed" in done.stdout
 
 

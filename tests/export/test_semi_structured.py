@@ -5,7 +5,7 @@ import torch
 
 from seven_bench.export.semi_structured import check_semi_structured, odd_group
 from seven_bench.pruning import MaskSet, prunable_parameters, prune
-from tests.export.test_packed import pruned
+from tests.store.test_packed import pruned
 from tests.training.tiny import start
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from seven_bench.pruning.calibration import prune_before
-from seven_bench.pruning.process import Method, Pruning
+from seven_bench.pruning.pruner import Method, Pruning
 
 
 class Quadratic(nn.Module):

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from seven_bench.build import build
 from seven_bench.pruning.prunable import denominators, family_of, prunable_parameters
+from seven_bench.settings.building import build
 
 # per layer four d x d of attention and two d x 4d: 12 d^2
 LAYERS = {  # model: (task, family, linear weights, prunable)

@@ -18,7 +18,7 @@ from baselines.taylor import TaylorScore
 from baselines.wanda import WandaScore
 from seven_bench.pruning import Cubic, Exponential, MaskSet, Observation, OneShot, SevenScore
 from seven_bench.pruning.calibration import prune_before
-from seven_bench.pruning.process import Method, Pruning
+from seven_bench.pruning.pruner import Method, Pruning
 from tests.pruning.quadratic import prune_quadratic
 
 A1, A2 = 0.8, 0.9

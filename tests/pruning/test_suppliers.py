@@ -22,7 +22,7 @@ from baselines.grasp import GraspScore
 from baselines.snip import SnipScore
 from seven_bench.pruning import OneShot, Score, prunable_parameters
 from seven_bench.pruning.calibration import passes, prune_before, scoring
-from seven_bench.pruning.process import Method, Pruning
+from seven_bench.pruning.pruner import Method, Pruning
 from seven_bench.pruning.suppliers import (
     SUPPLIERS,
     blocks,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seven_bench.results.record import write_json
+from seven_bench.store.record import write_json
 
 LAYERS = [
     f"blocks.{block}.{kind}.weight"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from seven_bench.report import Report, write_report
+from seven_bench.commands.report import Report, write_report
 
 from .browser import CHROMIUM, Browser, start_browser
 from .synthetic import make_record, write_run

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from seven_bench.report import Report, write_report
+from seven_bench.commands.report import Report, write_report
 from seven_bench.results.page import build_command, relative_link
 
 from .synthetic import make_record, write_run

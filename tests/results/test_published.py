@@ -7,7 +7,6 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from seven_bench.identity import conf_dir
 from seven_bench.results.published import (
     KINDS,
     PaperError,
@@ -15,6 +14,7 @@ from seven_bench.results.published import (
     list_papers,
     read_paper,
 )
+from seven_bench.settings.identity import conf_dir
 
 FOLDER = conf_dir() / "paper"
 HEAD = (

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from seven_bench.report import Report
+from seven_bench.commands.report import Report
 from seven_bench.results.collect import collect
 from seven_bench.results.groups import split_groups
 from seven_bench.results.tables import (

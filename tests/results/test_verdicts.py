@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from seven_bench.compare import main
-from seven_bench.identity import conf_dir
+from seven_bench.commands.compare import main
 from seven_bench.results.collect import collect
 from seven_bench.results.published import read_paper
 from seven_bench.results.verdicts import (
@@ -29,6 +28,7 @@ from seven_bench.results.verdicts import (
     check_rows,
     split_cells,
 )
+from seven_bench.settings.identity import conf_dir
 
 from .synthetic import make_record, write_run
 
@@ -405,7 +405,7 @@ def test_what_is_wrong_is_one_line(
 
 def test_help_lists_papers_and_verdicts_without_torch() -> None:
     code = (
-        "import sys\nfrom seven_bench.compare import main\n"
+        "import sys\nfrom seven_bench.commands.compare import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit: pass\n"
         "import seven_bench.results.verdicts\nassert 'torch' not in sys.modules"
     )

@@ -11,17 +11,17 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from seven_bench.build import build
-from seven_bench.config import checked
 from seven_bench.errors import ConfigError
-from seven_bench.identity import conf_dir
 from seven_bench.pruning import MaskSet, kept_count, prunable_parameters
-from seven_bench.run import recipe_of
+from seven_bench.running.prune_and_train import train_pruned
+from seven_bench.running.rounds import Below, level_below
+from seven_bench.running.run import recipe_of
+from seven_bench.settings.building import build
+from seven_bench.settings.checks import checked
+from seven_bench.settings.identity import conf_dir
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.environment import reset_process
 from seven_bench.training.fit import Machine, evaluate
-from seven_bench.training.lottery_ticket import Below, level_below
-from seven_bench.training.methods import train_pruned
 from seven_bench.training.pruning_callback import PruningCallback
 from tests.training import tiny
 

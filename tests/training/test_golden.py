@@ -16,10 +16,10 @@ from baselines.platon import PlatonScore
 from baselines.rigl import RiglScore
 from baselines.soft_movement import SoftMovementScore
 from baselines.taylor import TaylorScore
-from seven_bench.data.loading import ArrayDataset
+from seven_bench.data.samplers import ArrayDataset
 from seven_bench.data.task_data import TaskData
 from seven_bench.pruning import Constant, Cubic, MaskSet, kept_count
-from seven_bench.pruning.process import Method, Pruning
+from seven_bench.pruning.pruner import Method, Pruning
 from seven_bench.training.environment import reset_process
 from seven_bench.training.finetune import Recipe
 from seven_bench.training.fit import Machine, fit

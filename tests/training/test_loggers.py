@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from seven_bench.commands.dashboard import build_workspace, main, specification
 from seven_bench.results.wandb_offline import read_offline_runs
-from seven_bench.run import run
-from seven_bench.wandb_workspace import build_workspace, main, specification
+from seven_bench.running.run import run
 
 QUICK = ("start=init", "trainer.max_epochs=2", "progress=false")
 KEY = "f4ce" * 10
@@ -18,8 +18,8 @@ def wandb_runs(tmp_path_factory):
     """Three runs of one process with W&B offline; the last one diverges."""
     from hydra import compose, initialize_config_dir
 
-    from seven_bench.config import checked
-    from seven_bench.identity import conf_dir
+    from seven_bench.settings.checks import checked
+    from seven_bench.settings.identity import conf_dir
 
     root = tmp_path_factory.mktemp("wandb")
     with pytest.MonkeyPatch.context() as patch:

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from seven_bench.identity import identify
 from seven_bench.pruning import MaskSet
-from seven_bench.run import CHECKPOINT, run
+from seven_bench.running.run import CHECKPOINT, run
+from seven_bench.settings.identity import identify
 from seven_bench.training import checkpoint as module
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.vision import VisionModule
@@ -151,7 +151,7 @@ def test_what_was_scored_before_training_is_not_scored_again(make_config, kill_a
     with pytest.raises(Killed):
         run(config)
     kill_at(None)
-    monkeypatch.setattr("seven_bench.training.methods.score_and_prune", None)
+    monkeypatch.setattr("seven_bench.running.prune_and_train.score_and_prune", None)
     record = run(config)
     assert record["cost"]["example_equivalents"]["scoring"] == 3 * 3840
     assert record["cost"]["seconds"]["scoring"] > 0

@@ -10,7 +10,7 @@ from pytorch_lightning.plugins import MixedPrecision
 from baselines.movement import MovementScore
 from baselines.snip import SnipScore
 from seven_bench.pruning import Cubic, MaskSet, SevenScore, prunable_parameters
-from seven_bench.pruning.process import Method, Pruning
+from seven_bench.pruning.pruner import Method, Pruning
 from seven_bench.training.environment import reset_process
 from seven_bench.training.finetune import Finetune, Recipe, freeze_others
 from seven_bench.training.fit import Machine, fit

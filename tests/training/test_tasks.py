@@ -9,18 +9,18 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from seven_bench.build import build
-from seven_bench.config import checked
-from seven_bench.data.make import make_data
+from seven_bench.data.making import make_data
 from seven_bench.errors import ConfigError
-from seven_bench.identity import conf_dir, dense_start, identify
 from seven_bench.pruning import MaskSet, kept_count, prunable_parameters
-from seven_bench.results.record import read_record
-from seven_bench.run import recipe_of, run
+from seven_bench.running.prune_and_train import train_pruned
+from seven_bench.running.run import recipe_of, run
+from seven_bench.settings.building import build
+from seven_bench.settings.checks import checked
+from seven_bench.settings.identity import conf_dir, dense_start, identify
+from seven_bench.store.record import read_record
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.environment import reset_process
 from seven_bench.training.fit import Machine
-from seven_bench.training.methods import train_pruned
 from seven_bench.training.start import starting_model
 from tests.data.synthetic import write_for
 

@@ -18,7 +18,7 @@ from transformers import (
     CLIPVisionConfig,
 )
 
-from seven_bench.data.loading import ArrayDataset
+from seven_bench.data.samplers import ArrayDataset
 from seven_bench.data.task_data import TaskData
 from seven_bench.training.module import TaskModule
 

@@ -1,0 +1,228 @@
+"""`seven-bench list`: what there is to choose from, and what goes with what.
+
+All of it is read from the config files and from what the parts declare; torch is not imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from seven_bench.errors import ConfigError
+from seven_bench.pruning.distributions import DISTRIBUTIONS
+from seven_bench.pruning.patterns import PATTERNS
+from seven_bench.settings.checks import with_defaults
+from seven_bench.settings.identity import conf_dir
+from seven_bench.settings.validity import allowed_distributions, allowed_timings
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_EPILOG = """\
+examples:
+  seven-bench list                 everything, for reading
+  seven-bench list --markdown      the table of methods, as in the README
+  seven-bench list --matrix        every method x timing x pattern x distribution, CSV
+  seven-bench list --config-dir D  with the methods, tasks and models of D/pruner, ...
+"""
+_LETTERS = {"global": "g", "uniform": "u", "er": "e", "lamp": "l", "per_row": "r"}
+_AUTHORS = r"((?:de )?[A-Z][\w-]+(?: et al\.| & [A-Z][\w-]+)? \d{4}),? "
+_SOURCE = re.compile(rf"(?:{_AUTHORS})?\(?arXiv (\d{{4}}\.\d{{4,5}})")
+_BRACKETS = re.compile(r"\s*\([^)]*\)")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One file of a config group: its name, what its first comment says, its node."""
+
+    name: str
+    text: str
+    node: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """The comment's first sentence, without what stands in brackets."""
+        return re.split(r"\.(?:\s|$)", _BRACKETS.sub("", self.text))[0]
+
+    @property
+    def source(self) -> tuple[str, str]:
+        """Authors with year, and arXiv id, as the comment gives them first; empty without."""
+        found = _SOURCE.search(self.text)
+        return (found[1] or "", found[2]) if found else ("", "")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a method can be combined with: its distributions, its own first, by timing, pattern."""
+
+    method: str
+    timing: str
+    masking: str
+    own: bool  # whether this is the timing of the method's file
+    distributions: dict[str, tuple[str, ...]]
+
+
+def choices(group: str, folders: Iterable[Path] | None = None) -> list[Choice]:
+    """The files of a config group, by name; later folders win."""
+    found: dict[str, Choice] = {}
+    for folder in folders or (conf_dir(),):
+        root = folder / group
+        for path in sorted(root.rglob("*.yaml")):
+            name = path.relative_to(root).with_suffix("").as_posix()
+            found[name] = _read(name, path.read_text(encoding="utf-8"), group)
+    return [found[name] for name in sorted(found)]
+
+
+def _read(name: str, text: str, group: str) -> Choice:
+    comments = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        if "@package" not in line:
+            comments.append(line.lstrip("# ").rstrip())
+    node = yaml.safe_load(text) or {}
+    return Choice(name, " ".join(comments), node.get(group, node))
+
+
+def matrix(methods: Iterable[Choice]) -> list[Row]:
+    """Every method at every timing that it can have. Dense is no method.
+
+    Raises: ConfigError when a method's file or its score declares what cannot be.
+    """
+    rows = []
+    for choice in methods:
+        if choice.node["timing"] == "none":
+            continue
+        pruner = with_defaults(choice.node)
+        for timing in allowed_timings(pruner):
+            distributions = {
+                pattern: allowed_distributions(pruner, pattern)
+                for pattern in PATTERNS
+                if timing in allowed_timings(pruner, pattern)
+            }
+            own = timing == pruner["timing"]
+            rows.append(Row(choice.name, timing, pruner["masking"], own, distributions))
+    return rows
+
+
+def to_csv(rows: Iterable[Row]) -> str:
+    """One line for each method x timing x pattern x distribution that is valid."""
+    lines = ["method,timing,masking,pattern,distribution"]
+    for row in rows:
+        for pattern, distributions in row.distributions.items():
+            for distribution in distributions:
+                lines.append(f"{row.method},{row.timing},{row.masking},{pattern},{distribution}")
+    return "\n".join(lines) + "\n"
+
+
+def to_markdown(methods: Sequence[Choice]) -> str:
+    """The README's table of methods."""
+    lines = ["| `pruner=` | prunes | what it is | source |", "| --- | --- | --- | --- |"]
+    for choice in sorted(methods, key=_by_timing):
+        authors, arxiv = choice.source
+        link = f"[arXiv {arxiv}](https://arxiv.org/abs/{arxiv})" if arxiv else ""
+        title = choice.title.replace("|", "\\|")
+        source = ", ".join(filter(None, (authors, link)))
+        cells = (f"`{choice.name}`", _when(choice), title, source)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _by_timing(choice: Choice) -> tuple[int, str]:
+    order = ("none", "before", "during", "rounds", "after")
+    return order.index(choice.node["timing"]), choice.name
+
+
+def _when(choice: Choice) -> str:
+    return {"none": "never", "rounds": "in rounds"}.get(
+        choice.node["timing"], choice.node["timing"]
+    )
+
+
+def _tables(folders: Sequence[Path]) -> list[Table]:
+    from rich.table import Table
+
+    def table(title: str, *columns: str, caption: str = "") -> Table:
+        made = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+        made.box = None
+        for column in columns:
+            made.add_column(column, overflow="fold")
+        return made
+
+    methods = choices("pruner", folders)
+    listed = table("Methods (pruner=)", "method", "prunes", "what it is", "source")
+    for choice in sorted(methods, key=_by_timing):
+        authors, arxiv = choice.source
+        source = ", ".join(filter(None, (authors, f"arXiv {arxiv}" if arxiv else "")))
+        listed.add_row(choice.name, _when(choice), choice.title, source)
+    letters = ", ".join(f"{letter} {name}" for name, letter in _LETTERS.items())
+    goes = table(
+        "What goes together",
+        "method", "timing", "other timings", "masking", *PATTERNS,
+        caption=f"Distributions by pattern, the method's own first: {letters}. "
+        "N:M patterns fix sparsity at 0.5. Controls (control=) are for timing before.",
+    )  # fmt: skip
+    rows = matrix(methods)
+    for row in rows:
+        if row.own:
+            others = [r.timing for r in rows if r.method == row.method and not r.own]
+            cells = (
+                "".join(_LETTERS[d] for d in row.distributions.get(pattern, ())) or "-"
+                for pattern in PATTERNS
+            )
+            goes.add_row(row.method, row.timing, " ".join(others) or "-", row.masking, *cells)
+    tables = [listed, goes]
+    for group, title in (
+        ("control", "Controls (control=)"), ("task", "Tasks (task=)"), ("model", "Models (model=)"),
+    ):  # fmt: skip
+        group_table = table(title, "name", "what it is")
+        for choice in choices(group, folders):
+            kind = choice.node.get("kind")
+            group_table.add_row(choice.name, choice.title + (f" [{kind}]" if kind else ""))
+        tables.append(group_table)
+    return tables
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry of `seven-bench list`; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="seven-bench list",
+        description="Methods, tasks, models, controls, and what goes with what.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="the table of methods as Markdown")
+    form.add_argument("--matrix", action="store_true", help="all that is valid, as CSV")
+    parser.add_argument("--config-dir", type=Path, help="a further folder of config groups")
+    given = parser.parse_args(arguments)
+    folders = [conf_dir(), *([given.config_dir] if given.config_dir else [])]
+    try:
+        if given.markdown:
+            sys.stdout.write(to_markdown(choices("pruner", folders)))
+        elif given.matrix:
+            sys.stdout.write(to_csv(matrix(choices("pruner", folders))))
+        else:
+            from seven_bench.terminal import console as make_console
+
+            console = make_console(markup=False, highlight=False)
+            for table in _tables(folders):
+                console.print(table)
+                console.print()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+assert _LETTERS.keys() == DISTRIBUTIONS.keys()
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,252 @@
+"""`seven-bench report RESULTS --out DIR`: records to a page, tables and figures."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from seven_bench.results.groups import Group
+    from seven_bench.results.statistics import Ranking
+    from seven_bench.results.styles import Style
+    from seven_bench.results.tables import Table
+
+_EPILOG = """\
+examples:
+  seven-bench report outputs --out report
+  seven-bench report outputs/runs/digits ../cluster/outputs --out report
+  seven-bench report outputs --out report --margin 0.005 --at 0.9 --reference magnitude
+
+DIR gets index.html (one file, opens without a network), results.csv (a row a run), table.md,
+table.tex and figures/*.png. Damaged records are named and left out. Without any record the
+exit status is 1.
+"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a report's files lie, and how much went into it."""
+
+    page: Path
+    csv: Path
+    markdown: Path
+    latex: Path
+    figures: tuple[Path, ...]
+    runs: int
+    damaged: list[tuple[Path, str]]
+    unfinished: list[tuple[Path, str]]
+    tables: list[Table] = field(repr=False)
+
+
+def write_report(
+    roots: Iterable[str | Path],
+    out: str | Path,
+    *,
+    margin: float | None = None,
+    at: Sequence[float] = (),
+    reference: str | None = None,
+    mask_budget: int = 2**30,
+) -> Report:
+    """Read every record at or below `roots` and write page, tables and figures to `out`.
+
+    `margin`, in the metric's unit, is what may count as equal. `at` limits the comparisons, and so
+    their family, to some sparsities; `reference` is the method that the page compares with at
+    first. At most `mask_budget` bytes of masks are read for their overlap. Each file is replaced
+    whole. Raises FileNotFoundError for a root that does not exist and ValueError where there is
+    no record, the margin is not positive or the reference is not among the methods.
+    """
+    from seven_bench.results import collect, page, plots, tables
+    from seven_bench.results.groups import split_groups
+    from seven_bench.results.overlap import measure_overlaps
+    from seven_bench.results.styles import assign_styles
+    from seven_bench.store.atomic import replace_file
+
+    if margin is not None and not margin > 0:
+        raise ValueError(f"the margin of equality must be positive, not {margin}")
+    roots = list(roots)
+    collected = collect.collect(roots)
+    if collected.records.empty:
+        where = ", ".join(map(str, roots))
+        count = f" ({len(collected.damaged)} damaged)" if collected.damaged else ""
+        raise ValueError(f"no {collect.RECORD_NAME} that can be read in {where}{count}")
+    out = Path(out)
+    groups = split_groups(collected.records)
+    methods = [name for group in groups for name in [*group.methods, *group.dense["method"]]]
+    if reference is not None and reference not in methods:
+        known = ", ".join(sorted(set(methods)))
+        raise ValueError(f"no method is named {reference!r}; there are {known}")
+    styles = assign_styles(methods)
+    shown = tables.build_tables(groups, margin)
+    ranks = rank_groups(groups)
+    overlaps = measure_overlaps(groups, mask_budget)
+    damaged = [*collected.damaged, *(item for part in overlaps for item in part.damaged)]
+    content = page.PageContent(
+        groups=groups,
+        tables=shown,
+        styles=styles,
+        overlaps=overlaps,
+        ranks=ranks,
+        damaged=damaged,
+        unfinished=collected.unfinished,
+        records=collected.records,
+        margin=margin,
+        at=tuple(at),
+        reference=reference,
+    )
+    report = Report(
+        page=out / "index.html",
+        csv=out / "results.csv",
+        markdown=out / "table.md",
+        latex=out / "table.tex",
+        figures=(),
+        runs=len(collected.records),
+        damaged=damaged,
+        unfinished=collected.unfinished,
+        tables=shown,
+    )
+    csv = collected.records.drop(columns="layers").to_csv(index=False)
+    replace_file(report.csv, csv.encode())
+    replace_file(report.markdown, tables.to_markdown(shown).encode())
+    replace_file(report.latex, tables.to_latex(shown).encode())
+    figures: list[Path] = []
+    for title, figure in _draw_figures(groups, ranks, styles):
+        path = _free_path(out / "figures", title, figures)
+        replace_file(path, plots.to_png(figure))
+        figures.append(path)
+    replace_file(report.page, page.render_page(content, out).encode())
+    return replace(report, figures=tuple(figures))
+
+
+def _draw_figures(
+    groups: Sequence[Group], ranks: Sequence[tuple[str, float, Ranking]], styles: dict[str, Style]
+) -> Iterator[tuple[str, Figure]]:
+    """Draw one figure after the other, so that only one is in memory."""
+    from seven_bench.results import plots
+
+    for group in groups:
+        if group.sparsities:
+            yield f"{group.title} metric", plots.draw_metric(group, styles)
+        if (figure := plots.draw_layers(group)) is not None:
+            yield f"{group.title} layers", figure
+    for title, sparsity, ranking in ranks:
+        title = f"{title}, sparsity {sparsity:g}"
+        if (figure := plots.draw_ranks(ranking, title, styles)) is not None:
+            yield f"{title} ranks", figure
+
+
+def rank_groups(groups: Sequence[Group]) -> list[tuple[str, float, Ranking]]:
+    """Average ranks over tasks: one for each model, start, setting and sparsity with several."""
+    from seven_bench.results.groups import SEPARATOR
+    from seven_bench.results.statistics import rank_methods, tabulate_scores
+
+    families: dict[tuple[str, str, str], list[Group]] = {}
+    for group in groups:
+        families.setdefault((group.model, group.start, group.setting), []).append(group)
+    rankings = []
+    for (model, start, setting), members in families.items():
+        if len(members) < 2:
+            continue
+        title = SEPARATOR.join(filter(None, (model, f"start {start}", setting)))
+        for sparsity in sorted({level for group in members for level in group.sparsities}):
+            scores = tabulate_scores(members, sparsity)
+            rankings.append((title, sparsity, rank_methods(scores)))
+    return rankings
+
+
+def _free_path(folder: Path, title: str, taken: Sequence[Path]) -> Path:
+    stem = re.sub(r"[^A-Za-z0-9.]+", "_", title).strip("_.")[:120] or "figure"
+    path, number = folder / f"{stem}.png", 2
+    while path in taken:
+        path, number = folder / f"{stem}_{number}.png", number + 1
+    return path
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line of the report."""
+    parser = argparse.ArgumentParser(
+        prog="seven-bench report",
+        description="Turn the records of runs into a page, tables and figures.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="RESULTS",
+        help="folders to search for result.json, or such files",
+    )
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="folder to write to; made if absent"
+    )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        metavar="M",
+        help="what counts as equal, in the metric's unit (0.005 is half a point of accuracy): "
+        "underlines what is that near to the best and allows tests of equality",
+    )
+    parser.add_argument(
+        "--at",
+        type=float,
+        nargs="+",
+        default=(),
+        metavar="SPARSITY",
+        help="compare methods at these sparsities only: fewer tests need fewer seeds; "
+        "to be chosen before looking",
+    )
+    parser.add_argument(
+        "--reference", metavar="METHOD", help="method that the page compares with at first"
+    )
+    parser.add_argument(
+        "--mask-budget",
+        type=int,
+        default=1024,
+        metavar="MIB",
+        help="how much of the masks to read for their overlap (default: %(default)s MiB; 0: none)",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line. Returns 0, or 1 after one line that says what is wrong."""
+    options = build_parser().parse_args(argv)
+    from seven_bench.results.tables import to_terminal
+    from seven_bench.terminal import console as make_console
+
+    try:
+        report = write_report(
+            options.results,
+            options.out,
+            margin=options.margin,
+            at=options.at,
+            reference=options.reference,
+            mask_budget=options.mask_budget * 2**20,
+        )
+    except (OSError, ValueError) as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 1
+    console = make_console()
+    for table in report.tables:
+        console.print(to_terminal(table))
+        console.print()
+    for path, reason in report.damaged:
+        print(f"left out: {path}: {reason}", file=sys.stderr)
+    for path, state in report.unfinished:
+        print(f"not finished: {path}: {state}", file=sys.stderr)
+    runs, figures = report.runs, len(report.figures)
+    print(
+        f"{runs} run{'s' * (runs != 1)}, {figures} figure{'s' * (figures != 1)}; open {report.page}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

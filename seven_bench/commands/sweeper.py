@@ -1,0 +1,237 @@
+"""A Hydra sweeper for suites of runs: composes each once, drops what is done, goes on after
+failures, and ends with the table and the commands that repeat what failed.
+
+Needs no torch until something is to be done.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from seven_bench.errors import ConfigError
+from seven_bench.settings.checks import checked
+from seven_bench.settings.identity import Config, dense_start, identify
+from seven_bench.store.run_folder import RunFolder
+
+PLUGIN_MODULE = "hydra_plugins.seven_bench"  # Hydra takes plugins from this namespace alone
+PLAIN = ("sparsity", "seed")  # set on a copy of a composed config, without composing again
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a suite: the overrides that make it, its config, and its folder."""
+
+    overrides: tuple[str, ...]
+    config: Config
+    folder: RunFolder
+
+    @property
+    def command(self) -> str:
+        return f"python -m seven_bench {shlex.join(self.overrides)}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that failed, or cannot work at all, and why."""
+
+    command: str
+    reason: str
+
+
+class SuiteSweeper(Sweeper):
+    """The runs of `cells`, each with its own settings, times the swept values that were typed.
+
+    Args:
+        cells: mappings of override keys to a value or a list of values; every combination within a
+            cell is a run (times the typed ones). An experiment sets them; null: one empty cell.
+        params: values swept in every cell, as a mapping; what is typed wins over it.
+    """
+
+    __module__ = PLUGIN_MODULE
+    failures: ClassVar[list[Failure]] = []
+
+    def __init__(self, cells: Any = None, params: Any = None) -> None:
+        self.cells, self.params = cells or [{}], params or {}
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.config, self.loader = config, hydra_context.config_loader
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def sweep(self, arguments: list[str]) -> None:
+        type(self).failures = failures = []
+        jobs: dict[Path, Job] = {}
+        for overrides in self._expand(arguments):
+            try:
+                job = self._job(overrides)
+            except Exception as error:  # whatever is wrong with one run, the others go on
+                failures.append(Failure(_command(overrides), _reason(error)))
+            else:
+                jobs.setdefault(job.folder.path, job)
+        mine = _shard(list(jobs.values()), self.config.shard)
+        done = [job for job in mine if job.folder.record() is not None]
+        todo = [job for job in mine if job not in done]
+        if not self.config.retry_failed:
+            failed = [job for job in todo if job.folder.state() == "failed"]
+            failures += [Failure(job.command, job.folder.reason()) for job in failed]
+            todo = [job for job in todo if job not in failed]
+        for job in todo:
+            if (damage := job.folder.damage()) is not None:
+                print(f"damaged: {job.folder.path}: {damage}")
+        print(
+            f"{len(mine)} runs: {len(done)} done, {len(todo)} to do"
+            + (f", {len(failures)} cannot run" if failures else ""),
+            flush=True,
+        )
+        if self.config.dry_run:
+            from seven_bench.running.dry_run import print_plan
+
+            print_plan([job.config for job in mine])
+        elif todo:
+            todo = _starts_first(todo)
+            batch = [list(job.overrides) for job in todo]
+            returned = self.launcher.launch(batch, initial_job_idx=0)
+            failures += _failed(todo, returned)
+        if not self.config.dry_run:
+            _show_table(job.folder.path for job in mine if job.folder.record() is not None)
+        _show_failures(failures, len(mine))
+
+    def _expand(self, arguments: list[str]) -> list[tuple[str, ...]]:
+        """All combinations, as override strings, in the order given."""
+        typed = {argument.split("=", 1)[0].lstrip("+~") for argument in arguments}
+        combinations: list[tuple[str, ...]] = []
+        for cell in self.cells:
+            given = {**self.params, **cell}
+            axes = [_values(key, value) for key, value in given.items() if key not in typed]
+            combinations += product(*axes, *self._typed(arguments))
+        return combinations
+
+    def _typed(self, arguments: list[str]) -> list[list[str]]:
+        axes = []
+        parser = OverridesParser.create(config_loader=self.loader)
+        for override in parser.parse_overrides(arguments):
+            key = override.get_key_element()
+            if override.is_sweep_override():
+                axes.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+            else:
+                axes.append([f"{key}={override.get_value_element_as_str()}"])
+        return axes
+
+    def _job(self, overrides: tuple[str, ...]) -> Job:
+        plain = {o.split("=", 1)[0]: o for o in overrides if o.split("=", 1)[0] in PLAIN}
+        grouped = tuple(o for o in overrides if o not in plain.values())
+        if grouped not in self._composed:
+            loaded = self.loader.load_sweep_config(self.config, list(grouped))
+            with open_dict(loaded):
+                del loaded["hydra"]
+            self._composed[grouped] = loaded
+        composed = self._composed[grouped].copy()
+        for override in OverridesParser.create().parse_overrides(list(plain.values())):
+            composed[override.key_or_group] = override.value()
+        config = checked(composed)
+        if config["trainer"]["devices"] > 1:
+            raise ConfigError(
+                f"trainer.devices={config['trainer']['devices']}: a multirun runs on one device a "
+                f"run; type it as a run of its own: {_command(overrides)}"
+            )
+        return Job(overrides, config, RunFolder(identify(config).folder(config["output_root"])))
+
+
+def _values(key: str, value: Any) -> list[str]:
+    values = value if isinstance(value, (list, tuple)) or OmegaConf.is_list(value) else [value]
+    return [f"{key}={_text(item)}" for item in values]
+
+
+def _text(value: Any) -> str:
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
+
+
+def _command(overrides: Iterable[str]) -> str:
+    return f"python -m seven_bench {shlex.join(overrides)}"
+
+
+def _reason(error: BaseException) -> str:
+    from seven_bench.commands.run import one_line
+
+    return one_line(error)
+
+
+def _shard(jobs: list[Job], shard: str | None) -> list[Job]:
+    """The i-th of n equal parts ("i/n", from 1), the same whatever is done already."""
+    if shard is None:
+        return jobs
+    index, _, count = str(shard).partition("/")
+    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise ConfigError(f"shard={shard}: allowed is i/n, such as 1/4")
+    return jobs[int(index) - 1 :: int(count)]
+
+
+def _starts_first(jobs: list[Job]) -> list[Job]:
+    """Runs that need different dense starts come first, so that workers do not wait for one."""
+    first: dict[str, Job] = {}
+    for job in jobs:
+        if job.config["start"]["kind"] == "dense":
+            first.setdefault(identify(dense_start(job.config)).run_id, job)
+    leading = list(first.values())
+    return [*leading, *(job for job in jobs if job not in leading)]
+
+
+def _failed(jobs: Sequence[Job], returned: Sequence[JobReturn]) -> list[Failure]:
+    return [
+        Failure(job.command, _reason(result._return_value))
+        for job, result in zip(jobs, returned, strict=True)
+        if result.status is JobStatus.FAILED
+    ]
+
+
+def _show_table(folders: Iterable[Path]) -> None:
+    from seven_bench.results.collect import collect
+    from seven_bench.results.tables import render_terminal
+    from seven_bench.terminal import console as make_console
+
+    paths = list(folders)
+    if paths:
+        console = make_console()
+        for table in render_terminal(collect(paths).records):
+            console.print(table)
+
+
+def _show_failures(failures: Sequence[Failure], total: int) -> None:
+    if failures:
+        print(f"\n{len(failures)} failed:", file=sys.stderr)
+        for failure in failures:
+            print(f"  {failure.command}\n    {failure.reason}", file=sys.stderr)
+
+
+def register() -> None:
+    """Makes the sweeper known to Hydra, as if it were installed in its plugins' namespace."""
+    try:
+        import hydra_plugins
+    except ImportError:  # no other plugin is installed
+        hydra_plugins = sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))
+        hydra_plugins.__path__ = []
+    module = ModuleType(PLUGIN_MODULE)
+    vars(module)["SuiteSweeper"] = SuiteSweeper
+    sys.modules[PLUGIN_MODULE] = module
+    vars(hydra_plugins)["seven_bench"] = module
+    Plugins.instance().register(SuiteSweeper)

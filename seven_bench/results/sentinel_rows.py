@@ -1,0 +1,165 @@
+"""`sentinels.json` of a run: its schema, how it is read, and what the page shows of it.
+
+    format          "seven_bench.sentinels/1"
+    run_id          of the record beside it; mask_hash: of the masks that were analysed
+    start           kind and, of a dense start, run_id: the weights at which gradients were taken
+    data            split, examples (distinct), batches, batch_size, dropout
+    noise_floor     the GSNR that pure noise shows on average: batch_size / (examples - batch_size)
+    weights, kept   counts
+    deciles         ten, of sensitivity, the highest first; cut: the places around the count kept.
+                    Each: weights, low and high (its sensitivities), sentinels, sentinels_kept,
+                    temporary, temporary_kept (counts; a sentinel is above the median GSNR there)
+    gsnr, c         mean and median for kept, removed, all, and by_sensitivity (as many weights as
+                    are kept, by sensitivity alone); null where there is none
+
+`seven_bench.measure.gradient_noise` has the definitions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seven_bench.results.groups import Group
+
+SENTINELS_NAME = "sentinels.json"
+SENTINELS_FORMAT = "seven_bench.sentinels/1"
+_PARTS = ("weights", "sentinels", "sentinels_kept", "temporary", "temporary_kept")
+
+
+def read_sentinels(folder: str | Path) -> dict[str, Any] | None:
+    """The analysis of the run in `folder`; None where there is none.
+
+    Raises ValueError with a one-line reason when the file cannot be used.
+    """
+    path = Path(folder, SENTINELS_NAME)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"is not whole or not JSON ({str(error).splitlines()[0]})") from error
+    if not isinstance(found, dict) or found.get("format") != SENTINELS_FORMAT:
+        raise ValueError(f"is not of the format {SENTINELS_FORMAT}")
+    try:
+        for part in (*found["deciles"], found["cut"]):
+            if any(not isinstance(part[name], int) for name in _PARTS):
+                raise TypeError
+        sound = len(found["deciles"]) == 10 and {"kept", "by_sensitivity"} <= found["gsnr"].keys()
+        sound = sound and "kept" in found["c"] and isinstance(found["data"]["batches"], int)
+    except (KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise ValueError("lacks a part of its format")
+    return found
+
+
+@dataclass(frozen=True)
+class SentinelRow:
+    """One method at one sparsity, means over the seeds analysed; NaN where there is nothing.
+
+    `cut` and each of `deciles` (highest sensitivity first) hold the share kept of sentinels and of
+    temporary sentinels. `gsnr` and `evenness` are means over what is kept, `by_sensitivity` the
+    GSNR of as many weights by sensitivity alone.
+    """
+
+    method: str
+    sparsity: float
+    seeds: int
+    cut: tuple[float, float]
+    deciles: tuple[tuple[float, float], ...]
+    gsnr: float
+    by_sensitivity: float
+    evenness: float
+
+
+@dataclass(frozen=True)
+class SentinelTable:
+    """The rows of one group and the words that say what they were measured on."""
+
+    title: str
+    caption: str
+    rows: tuple[SentinelRow, ...]
+
+
+def tabulate_sentinels(
+    groups: Sequence[Group],
+) -> tuple[list[SentinelTable], list[tuple[Path, str]]]:
+    """Tables of the groups that have analyses, and the files that could not be used, with why."""
+    tables, damaged = [], []
+    for group in groups:
+        found: dict[tuple[str, float], list[dict[str, Any]]] = {}
+        runs = group.runs[["method", "sparsity.target", "folder", "mask_hash"]]
+        for method, sparsity, folder, mask_hash in runs.itertuples(index=False):
+            try:
+                analysis = read_sentinels(folder)
+            except ValueError as error:
+                damaged.append((Path(folder, SENTINELS_NAME), str(error)))
+                continue
+            if analysis is not None and analysis.get("mask_hash") != mask_hash:
+                damaged.append((Path(folder, SENTINELS_NAME), "is of other masks than the record"))
+            elif analysis is not None:
+                found.setdefault((str(method), float(sparsity)), []).append(analysis)
+        if found:
+            analyses = [analysis for several in found.values() for analysis in several]
+            order = {method: place for place, method in enumerate(group.methods)}
+            keys = sorted(found, key=lambda key: (-key[1], order[key[0]]))
+            rows = tuple(average_sentinels(*key, found[key]) for key in keys)
+            tables.append(SentinelTable(group.title, describe_data(analyses), rows))
+    return tables, damaged
+
+
+def average_sentinels(
+    method: str, sparsity: float, analyses: Sequence[Mapping[str, Any]]
+) -> SentinelRow:
+    """Means over the seeds of one cell."""
+    deciles = [
+        _average_shares([analysis["deciles"][place] for analysis in analyses])
+        for place in range(10)
+    ]
+    return SentinelRow(
+        method,
+        sparsity,
+        len(analyses),
+        _average_shares([analysis["cut"] for analysis in analyses]),
+        tuple(deciles),
+        _mean([analysis["gsnr"]["kept"]["mean"] for analysis in analyses]),
+        _mean([analysis["gsnr"]["by_sensitivity"]["mean"] for analysis in analyses]),
+        _mean([analysis["c"]["kept"]["mean"] for analysis in analyses]),
+    )
+
+
+def _average_shares(parts: Sequence[Mapping[str, int]]) -> tuple[float, float]:
+    shares = [
+        _mean([_divide(part[f"{kind}_kept"], part[kind]) for part in parts])
+        for kind in ("sentinels", "temporary")
+    ]
+    return shares[0], shares[1]
+
+
+def _divide(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else math.nan
+
+
+def describe_data(analyses: Sequence[Mapping[str, Any]]) -> str:
+    """What gradients were taken on, in a sentence for each way there is."""
+    told: dict[str, None] = {}
+    for analysis in analyses:
+        data = analysis["data"]
+        told[
+            f"{data['batches']} batches of {data['batch_size']} from {data['examples']} "
+            f"{data['split']} examples, which nothing was scored on, dropout "
+            f"{'on' if data['dropout'] else 'off'}, at the weights of the start "
+            f"{analysis['start']['kind']}; without any signal the GSNR is "
+            f"{analysis['noise_floor']:.3f} on average."
+        ] = None
+    return " ".join(told)

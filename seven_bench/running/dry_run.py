@@ -1,0 +1,122 @@
+"""What a suite would do, before it does it: runs, schedules, sizes, estimated time and memory."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from seven_bench.data.making import make_data
+from seven_bench.errors import ConfigError
+from seven_bench.pruning import kept_count
+from seven_bench.running.run import prunable, recipe_of
+from seven_bench.settings.building import build
+from seven_bench.settings.checks import calibration_batches
+from seven_bench.settings.identity import Config, identify
+from seven_bench.store.run_folder import RunFolder
+from seven_bench.terminal import console as make_console
+from seven_bench.training.finetune import optimizer_steps
+
+STATE_BYTES = {"adamw": 8, "sgd": 4}  # optimizer state a weight, float32
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A run before it is one. `seconds` comes from finished runs of the same cell but for the
+    method; None where there are none. `memory` counts weights, gradients, optimizer and score
+    state, not activations.
+    """
+
+    cell: tuple[str, str, str]
+    state: str
+    schedule: str
+    prunable: int
+    kept: int
+    seconds: float | None
+    memory: int
+
+
+def print_plan(configs: Sequence[Config]) -> None:
+    """Prints the plan of a suite as a table, and what it adds up to."""
+    sizes: dict[str, int] = {}
+    estimates = [estimate(config, sizes) for config in configs]
+    table = Table(box=SIMPLE_HEAD)
+    for name in ("run", "sparsity", "seed", "state", "schedule", "kept", "time", "memory"):
+        text = name in ("run", "schedule")
+        table.add_column(name, justify="left" if text else "right", no_wrap=not text)
+    for item in estimates:
+        time = "unknown" if item.seconds is None else f"{item.seconds:.0f} s"
+        kept = f"{item.kept:,}"
+        memory = f"{item.memory / 2**20:,.0f} MiB"
+        table.add_row(*item.cell, item.state, item.schedule, kept, time, memory)
+    console = make_console()
+    console.print(table)
+    todo = [item for item in estimates if item.state != "done"]
+    known = [item.seconds for item in todo if item.seconds is not None]
+    total = f"about {sum(known) / 60:.1f} min" if len(known) == len(todo) else "time unknown"
+    console.print(f"{len(configs)} runs, {len(todo)} to do, {total} one after another")
+
+
+def estimate(config: Config, sizes: dict[str, int]) -> Estimate:
+    """Sizes are counted on a model without storage; `sizes` remembers training set sizes."""
+    folder = RunFolder(identify(config).folder(config["output_root"]))
+    recipe = recipe_of(config)
+    with torch.device("meta"):
+        model = build(config["model"]["build"])
+    params = prunable(config, model)
+    total = sum(p.numel() for p in params.values())
+    weights = sum(p.numel() for p in model.parameters())
+    unpruned = config["pruner"]["timing"] == "none"
+    score_bytes = 0 if unpruned else 13 * total
+    return Estimate(
+        cell=(
+            f"{config['task']['name']}, {config['model']['name']}, {config['pruner']['name']}",
+            f"{0 if unpruned else config['sparsity']:g}",
+            str(config["seed"]),
+        ),
+        state=folder.state(),
+        schedule=_schedule(config, sizes),
+        prunable=total,
+        kept=total if unpruned else kept_count(total, config["sparsity"]),
+        seconds=_seconds(folder, config),
+        memory=weights * (8 + STATE_BYTES[recipe.optimizer]) + score_bytes,
+    )
+
+
+def _schedule(config: Config, sizes: dict[str, int]) -> str:
+    if config["pruner"]["timing"] == "none":
+        return "none"
+    if config["pruner"]["timing"] == "before":
+        total = epoch = calibration_batches(config)
+    else:
+        task = config["task"]["name"]
+        if task not in sizes:
+            data = make_data(config, recipe_of(config).batch_size)
+            data.setup()
+            sizes[task] = data.size("train")
+        total, epoch = optimizer_steps(recipe_of(config), sizes[task])
+    try:
+        plan = build(config["pruner"]["schedule"]).plan(total, epoch)
+    except (ValueError, ConfigError) as error:
+        return f"does not fit: {error}"
+    return f"{plan.count} to step {plan.end}/{total}"
+
+
+def _seconds(folder: RunFolder, config: Config) -> float | None:
+    """The median of finished runs of this task, model and start, those of this method if any."""
+    model_folder = folder.path.parents[2]
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for path in model_folder.glob("*/*/*/result.json"):
+        record: dict[str, Any] | None = RunFolder(path.parent).record()
+        if record is not None and record["start"] == config["start"]["kind"]:
+            seconds = record["cost"]["seconds"]["total"]
+            if math.isfinite(seconds):
+                found[record["pruner"] == config["pruner"]["name"]].append(seconds)
+    same = found[True] or found[False]
+    return statistics.median(same) if same else None

@@ -1,0 +1,280 @@
+"""One run, from its config to its record."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from seven_bench import ranks
+from seven_bench.data.making import make_data
+from seven_bench.data.task_data import TaskData
+from seven_bench.measure.efficiency import efficiency
+from seven_bench.measure.size import sizes
+from seven_bench.pruning import MaskSet, Params, prunable_parameters
+from seven_bench.running.prune_and_train import Cost, train_pruned
+from seven_bench.running.rounds import (
+    REWIND_FILE,
+    Below,
+    level_below,
+    load_below,
+    rewinds_to_step,
+)
+from seven_bench.running.worker import share_out
+from seven_bench.settings.building import build
+from seven_bench.settings.identity import (
+    Config,
+    Identity,
+    dense_start,
+    identify,
+    needs_dense,
+    threads,
+)
+from seven_bench.store.record import SCHEMA_VERSION, read_record, write_record
+from seven_bench.store.run_folder import CONFIG, MASKS, MODEL, RunFolder
+from seven_bench.store.tensors import write_tensors
+from seven_bench.training.checkpoint import Checkpoint
+from seven_bench.training.environment import environment, peak_memory_bytes, reset_process
+from seven_bench.training.finetune import Recipe
+from seven_bench.training.fit import Machine, Trained, evaluate
+from seven_bench.training.loggers import loggers, summarize_in_wandb
+from seven_bench.training.module import TaskModule
+from seven_bench.training.start import start_name, starting_model
+
+log = logging.getLogger(__name__)
+Record = dict[str, Any]
+CHECKPOINT = "last.ckpt"  # in the run's folder while it is at work
+
+
+def run(config: Config, wait: bool = False, weights: bool = False) -> Record:
+    """Does a run, or returns the record of the finished one. A damaged one is said and done again.
+
+    Args:
+        config: resolved and checked (`seven_bench.settings.checks.checked`).
+        wait: wait when another process works on this run, instead of raising.
+        weights: they will be read: look at all of them before the run counts as finished.
+
+    Raises:
+        ConfigError: a setting that cannot work. BusyError: another process works on this run.
+    """
+    identity = identify(config)
+    folder = RunFolder(identity.folder(config["output_root"]))
+    if (finished := folder.record(weights)) is not None:
+        return finished
+    needed = _needed(config)
+    with folder.claim(wait):
+        if (finished := folder.record(weights)) is not None:  # done by another process meanwhile
+            return finished
+        if (damage := folder.damage(weights)) is not None:
+            log.warning("%s: %s: this run is done again", folder.path, damage)
+        (folder.path / "result.json").unlink(missing_ok=True)
+        folder.write_config(config)
+        if config["trainer"]["devices"] > 1:
+            share_out(folder.path, config["trainer"]["devices"])
+            record = read_record(folder.path / "result.json")
+        else:
+            record = work(config, identity, folder.path, needed)
+        (folder.path / CHECKPOINT).unlink(missing_ok=True)
+        return record
+
+
+@dataclass(frozen=True)
+class Needed:
+    """The records of the runs that this one begins from: its dense start, the round below."""
+
+    start: Record | None
+    below: Record | None
+
+
+def _needed(config: Config) -> Needed:
+    """Does those runs, unless they are done; waits for whoever works on them."""
+    below = level_below(config)
+    return Needed(
+        run(dense_start(config), wait=True, weights=True) if needs_dense(config) else None,
+        run(below, wait=True, weights=True) if below is not None else None,
+    )
+
+
+def work(config: Config, identity: Identity, folder: Path, needed: Needed | None = None) -> Record:
+    """The work of a run that its process has claimed: of all of it, or, where several processes
+    share a run, of this one's part (process 0 writes the files).
+    """
+    needed = needed or _needed(config)
+    with loggers(config, identity.run_id, folder) as sinks:
+        return _work(config, identity, folder, needed, sinks)
+
+
+def _work(
+    config: Config, identity: Identity, folder: Path, needed: Needed, sinks: list[Any]
+) -> Record:
+    began = time.perf_counter()
+    machine = _machine(config)
+    reset_process(config["seed"], threads(config), machine.deterministic)
+    recipe = recipe_of(config)
+    data = make_data(config, recipe.batch_size)
+    data.setup()
+    model = starting_model(config, needed.start)
+    module: TaskModule = build(config["task"]["module"], model=model, recipe=recipe)
+    params = prunable(config, model)
+
+    checkpoint = Checkpoint(folder / CHECKPOINT, config["trainer"]["checkpoint_every"])
+    below = _below(config, needed.below)
+    trained, scoring = train_pruned(
+        config, module, params, data, machine, sinks, needed.start, below, checkpoint
+    )
+    masks = trained.best_masks if config["select"] == "best" else trained.last_masks
+    for layer in masks.empty_layers():
+        log.warning("nothing is left of %s", layer)
+
+    evaluation_began = time.perf_counter()
+    last = evaluate(module, data, machine, trained.last)
+    same = trained.best_epoch == trained.last_epoch
+    best = last if same else evaluate(module, data, machine, trained.best)
+    chosen = trained.best if config["select"] == "best" else trained.last
+    model.load_state_dict(chosen)
+    evaluation = time.perf_counter() - evaluation_began
+
+    record = _record(config, identity, model, masks)
+    record["metric"], record["metrics"] = _metrics(config, data, trained, best, last)
+    record["metrics"].update(trained.zero_shot)
+    record["cost"] = _cost(config, scoring, trained, evaluation, began, needed)
+    record["environment"] = environment(threads(config), machine.deterministic)
+    if ranks.rank() == 0:
+        masks.save(folder / MASKS)
+        _save_model(model, folder / MODEL)
+        record["efficiency"] = efficiency(module, data.example_batch(1), masks, folder / MODEL)
+        read_later = [n for n in (CONFIG, MASKS, MODEL, REWIND_FILE) if (folder / n).is_file()]
+        record["integrity"] = {"files": RunFolder(folder).fingerprints(read_later)}
+        record = write_record(folder / "result.json", record)
+        summarize_in_wandb(record)
+    return record
+
+
+def recipe_of(config: Config) -> Recipe:
+    """The training settings of a config."""
+    names = {field.name for field in fields(Recipe)}
+    return Recipe(**{name: value for name, value in config["trainer"].items() if name in names})
+
+
+def _machine(config: Config) -> Machine:
+    trainer = config["trainer"]
+    return Machine(
+        trainer["accelerator"], trainer["devices"], trainer["deterministic"], config["progress"]
+    )
+
+
+def _below(config: Config, record: Record | None) -> Below | None:
+    """The round below, from its folder."""
+    if record is None:
+        return None
+    runs = Path(config["output_root"]) / "runs"
+    bottom = None
+    if rewinds_to_step(config):
+        bottom = runs / identify({**config, "sparsity": 0.0}).run_id
+    return load_below(runs / record["run_id"], bottom)
+
+
+def prunable(config: Config, model: nn.Module) -> Params:
+    """What the run may remove; a method's own additions count where the model has them."""
+    params = prunable_parameters(model, config["prunable"])
+    for option in config["pruner"].get("prunable", []):
+        try:
+            params = prunable_parameters(model, [*config["prunable"], option])
+        except ValueError:
+            log.info("%s has no %s to prune", config["model"]["name"], option)
+    return params
+
+
+def _record(config: Config, identity: Identity, model: nn.Module, masks: MaskSet) -> Record:
+    pruner, unpruned = config["pruner"], config["pruner"]["timing"] == "none"
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": identity.run_id,
+        "cell_id": identity.cell_id,
+        "task": config["task"]["name"],
+        "model": config["model"]["name"],
+        "start": start_name(config),
+        "pruner": pruner["name"],
+        "timing": pruner["timing"],
+        "distribution": pruner.get("distribution", "none"),
+        "pattern": pruner.get("pattern", "none"),
+        "control": "none" if unpruned else config["control"]["name"],
+        "finetune": config["finetune"]["name"],
+        "seed": config["seed"],
+        **sizes(model, masks, 0.0 if unpruned else config["sparsity"]),
+        "mask_hash": masks.hash(),
+        "efficiency": {},
+    }
+
+
+def _metrics(
+    config: Config,
+    data: TaskData,
+    trained: Trained,
+    best: dict[str, float],
+    last: dict[str, float],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    metric, chosen = config["task"]["metric"], best if config["select"] == "best" else last
+    metrics: dict[str, Any] = dict(chosen)
+    metrics.update({f"{name}_best": value for name, value in best.items()})
+    metrics.update({f"{name}_last": value for name, value in last.items()})
+    metrics["best_epoch"], metrics["last_epoch"] = trained.best_epoch, trained.last_epoch
+    metrics["majority"] = data.majority(metric["name"])
+    metrics["test_examples"] = data.scored_examples()
+    metrics["train_examples"] = data.size("train")  # a subset is never held against a whole
+    main = {
+        "name": metric["name"],
+        "value": chosen[metric["name"]],
+        "higher_is_better": metric["higher_is_better"],
+        "split": metric.get("split", "test"),
+        "epoch": config["select"],
+    }
+    return main, metrics
+
+
+def _cost(
+    config: Config,
+    scoring: Cost,
+    trained: Trained,
+    evaluation: float,
+    began: float,
+    needed: Needed,
+) -> dict[str, Any]:
+    """Example equivalents and seconds; the rounds below and the start are counted once each."""
+    start = needed.start["cost"]["example_equivalents"]["total"] if needed.start else 0
+    rounds = 0
+    if needed.below is not None:
+        below = needed.below["cost"]["example_equivalents"]
+        rounds = below["total"] - below["start"]
+    examples = {
+        "scoring": scoring.examples,
+        # a teacher looks at every example too
+        "training": (4 if config["finetune"].get("distill") else 3) * trained.examples,
+        "rounds": rounds,
+        "start": start,
+    }
+    return {
+        "example_equivalents": {**examples, "total": sum(examples.values())},
+        "seconds": {
+            "scoring": scoring.seconds,
+            "training": trained.seconds,
+            "evaluation": evaluation,
+            "total": time.perf_counter() - began,
+        },
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+
+
+def _save_model(model: nn.Module, path: Path) -> None:
+    """The effective weights under the plain model's names, atomically."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    taken: set[int] = set()
+    for name, value in state.items():  # safetensors writes no two names of one tensor
+        if value.data_ptr() in taken:
+            state[name] = value.clone()
+        taken.add(value.data_ptr())
+    write_tensors(state, path)

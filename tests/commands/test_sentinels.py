@@ -1,0 +1,141 @@
+"""The analysis of real runs on digits, and what the page shows of it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from seven_bench.commands.report import write_report
+from seven_bench.commands.sentinels import find_runs, group_runs, held_out_batches, main
+from seven_bench.results.sentinel_rows import SENTINELS_FORMAT, read_sentinels
+from tests.conftest import SHORT, program
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    """Three methods at 0.9 with two seeds, from dense starts, and their analysis."""
+    root = tmp_path_factory.mktemp("sentinels") / "outputs"
+    methods = ("pruner=magnitude,snip,seven_dyn", "sparsity=0.9", "seed=0,1")
+    done = program("-m", *methods, f"output_root={root}", *SHORT)
+    assert done.returncode == 0, done.stderr
+    done = program(str(root), "--batches", "6", module="seven_bench.commands.sentinels")
+    assert done.returncode == 0, done.stderr
+    assert "6 batches of 32 from 179 validation examples" in " ".join(done.stdout.split())
+    for method in ("magnitude", "snip", "seven_dyn"):
+        assert f" {method} " in done.stdout
+    return root
+
+
+def analyses(root: Path) -> dict[tuple[str, int], dict]:
+    found = {}
+    for path in root.rglob("sentinels.json"):
+        record = json.loads((path.parent / "result.json").read_text())
+        found[record["pruner"], record["seed"]] = json.loads(path.read_text())
+        assert found[record["pruner"], record["seed"]]["mask_hash"] == record["mask_hash"]
+    return found
+
+
+def test_every_pruned_run_has_one(runs):
+    found = analyses(runs)
+    assert len(found) == 6  # none for the dense starts
+    for analysis in found.values():
+        assert analysis["format"] == SENTINELS_FORMAT
+        assert (analysis["weights"], analysis["kept"]) == (196_608, 19_661)
+        assert analysis["start"]["kind"] == "dense" and "/dense/" in analysis["start"]["run_id"]
+        assert sum(part["weights"] for part in analysis["deciles"]) == 196_608
+        kept = sum(p["sentinels_kept"] + p["temporary_kept"] for p in analysis["deciles"])
+        assert kept == 19_661
+        assert analysis["cut"]["weights"] == 2 * (19_661 // 2)
+        assert analysis["noise_floor"] == pytest.approx(32 / (179 - 32))
+        top = analysis["deciles"][0]
+        assert top["low"] >= analysis["deciles"][1]["high"]
+
+
+def test_runs_of_a_seed_share_one_pass(runs):
+    found, problems = find_runs([runs])
+    assert not problems and [len(group) for group in group_runs(found)] == [3, 3]
+    shared = analyses(runs)
+    for name in ("magnitude", "seven_dyn"):
+        for seed in (0, 1):
+            assert shared[name, seed]["gsnr"]["all"] == shared["snip", seed]["gsnr"]["all"]
+    assert shared["snip", 0]["gsnr"]["all"] != shared["snip", 1]["gsnr"]["all"]
+
+
+def test_moved_runs_are_analysed_where_they_lie_and_the_same(runs, tmp_path):
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(runs, moved)
+    before = analyses(moved)
+    for path in moved.rglob("sentinels.json"):
+        path.unlink()
+    assert main([str(moved), "--batches", "6"]) == 0
+    assert analyses(moved) == before
+
+
+def test_an_analysis_is_kept_unless_its_settings_or_masks_differ(runs, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(runs, copy)
+    files = sorted(copy.rglob("sentinels.json"))
+    written = [path.stat().st_mtime_ns for path in files]
+    assert main([str(copy), "--batches", "6"]) == 0
+    assert [path.stat().st_mtime_ns for path in files] == written
+    files[0].write_text(files[0].read_text()[:100])  # cut short: detected, and made again
+    assert main([str(copy), "--batches", "6"]) == 0
+    assert read_sentinels(files[0].parent) is not None
+    assert main([str(copy), "--batches", "6", "--split", "test", "--batch-size", "16"]) == 0
+    found = read_sentinels(files[0].parent)
+    assert found is not None and found["data"]["split"] == "test"
+    assert found["noise_floor"] == pytest.approx(16 / (96 - 16))
+
+
+def test_what_is_missing_is_said_and_the_rest_goes_on(runs, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(runs, copy)
+    for path in copy.rglob("sentinels.json"):
+        path.unlink()
+    (start,) = (copy / "runs/digits/vit_digits/dense").rglob("seed0-*")
+    (start / "model.safetensors").unlink()
+    assert main([str(copy), "--batches", "6"]) == 1
+    damaged, line = capsys.readouterr().err.splitlines()
+    assert "model.safetensors is missing" in damaged
+    assert "the dense start digits/vit_digits/dense/s0/seed0-" in line and "is not there" in line
+    assert {seed for _, seed in analyses(copy)} == {1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["{root}/nowhere"], "no such file or folder"),
+        (["{root}/runs/digits/vit_digits/dense"], "no finished, pruned run"),
+        (["{root}", "--batch-size", "179"], "noise needs two batches"),
+    ],
+)
+def test_what_is_wrong_is_one_line(runs, capsys, arguments, told):
+    assert main([argument.format(root=runs) for argument in arguments]) == 1
+    assert told in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_batches_are_full_and_drawn_anew():
+    class Data:
+        splits = {"validation": {}}  # noqa: RUF012
+
+        def size(self, split: str) -> int:
+            return 10
+
+    data = Data()
+    data.splits["validation"] = type("Split", (), {"__getitem__": lambda self, index: index})()
+    batches = list(held_out_batches(data, "validation", 5, 4, seed=0))
+    assert [len(batch) for batch in batches] == [4] * 5
+    assert len({*batches[0], *batches[1]}) == 8  # of one order; the next two are of another
+    assert batches[:2] != batches[2:4]
+    assert batches == list(held_out_batches(data, "validation", 5, 4, seed=0))
+
+
+def test_the_page_shows_it(runs, tmp_path):
+    text = write_report([runs], tmp_path / "report").page.read_text(encoding="utf-8")
+    section = text[text.index('id="sentinels-title"') : text.index('id="words-title"')]
+    assert section.count('<th scope="row">') == 3
+    for method in ("magnitude", "snip", "seven_dyn"):
+        assert f'<th scope="row">{method}</th><td>0.9</td>' in section
+    assert "6 batches of 32 from 179 validation examples" in section
+    assert "dropout off" in section and "the GSNR is 0.218 on average" in section

@@ -1,0 +1,142 @@
+"""Controls: each by hand, then on the digits as the program runs them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from baselines.magnitude import MagnitudeScore
+from baselines.snip import SnipScore
+from seven_bench.pruning import MaskSet, Observation, Params, Score, prune
+from seven_bench.pruning.controls import Inverted, MagnitudeQuotas, corrupted, exchanged
+from seven_bench.running.run import run
+from tests.conftest import SHORT
+
+
+class Given(Score):
+    """Scores that are given."""
+
+    def __init__(self, given: Params) -> None:
+        self.given = given
+
+    def scores(self, params: Params, masks: Params) -> Params:
+        return self.given
+
+
+WEIGHTS = {"a": torch.tensor([[9.0, -8.0, 1.0]]), "b": torch.tensor([[0.5, -7.0, 6.0]])}
+SCORES = {"a": torch.tensor([[1.0, 2.0, 3.0]]), "b": torch.tensor([[60.0, 50.0, 40.0]])}
+
+
+def test_quota_swap_by_hand():
+    # by score the best three are b; by magnitude 9, 8 of a and 7 of b
+    method = prune(SCORES, MaskSet.ones(SCORES), 0.5)
+    assert method["b"].all() and not method["a"].any()
+    two_and_one = MaskSet({"a": torch.tensor([[False, True, True]]), "b": SCORES["b"] > 55})
+    swapped = exchanged(two_and_one, "quota_swap", WEIGHTS, "unstructured", 0)
+    assert swapped["a"].tolist() == [[True, True, False]], "counts of the method, largest |w|"
+    assert swapped["b"].tolist() == [[False, True, False]]
+    # the reverse: two of a and one of b, the best of each by score
+    scores = MagnitudeQuotas(Given(SCORES)).scores(WEIGHTS, MaskSet.ones(SCORES))
+    reverse = prune(scores, MaskSet.ones(SCORES), 0.5)
+    assert reverse["a"].tolist() == [[False, True, True]]
+    assert reverse["b"].tolist() == [[True, False, False]]
+
+
+def test_quotas_go_to_living_weights():
+    living = MaskSet({"a": torch.tensor([[True, True, False]]), "b": torch.ones(1, 3) > 0})
+    scores = MagnitudeQuotas(Given(SCORES)).scores(WEIGHTS, living)
+    assert scores["a"][living["a"]].tolist() == [8.0, 9.0], "a removed weight takes a large one"
+
+
+def test_invert_and_what_it_observes():
+    inverted = Inverted(SnipScore())
+    assert inverted.needs == SnipScore.needs
+    inverted.reset(WEIGHTS)
+    inverted.observe(Observation(WEIGHTS, SCORES, MaskSet.ones(WEIGHTS), 0))
+    assert inverted.scores(WEIGHTS, {})["a"].tolist() == [[-9.0, -16.0, -3.0]]
+    again = Inverted(SnipScore())
+    again.reset(WEIGHTS)
+    again.load_state_dict(inverted.state_dict())
+    assert torch.equal(again.scores(WEIGHTS, {})["b"], inverted.scores(WEIGHTS, {})["b"])
+
+
+def test_shuffle_keeps_the_layer_counts_and_the_pattern():
+    generator = torch.Generator().manual_seed(0)
+    weights = {n: torch.randn(16, 16, generator=generator) for n in ("a", "b")}
+    for pattern, sparsity in (("unstructured", 0.8), ("row", 0.8), ("nm_2_4", 0.5)):
+        scores = MagnitudeScore().scores(weights, {})
+        mode = "uniform" if pattern == "nm_2_4" else "global"
+        masks = prune(scores, MaskSet.ones(weights), sparsity, mode, pattern)
+        one, two = (exchanged(masks, "shuffle", weights, pattern, seed) for seed in (1, 2))
+        assert one.summary() == masks.summary(), f"{pattern}: other layer counts"
+        assert one.hash() != masks.hash() and one.hash() != two.hash(), f"{pattern}: not shuffled"
+        assert exchanged(masks, "shuffle", weights, pattern, 1).hash() == one.hash()
+        if pattern == "row":
+            assert set(one["a"].sum(1).tolist()) <= {0, 16}, "rows are cut in pieces"
+        if pattern == "nm_2_4":
+            assert bool((one["a"].view(-1, 4).sum(1) == 2).all())
+    assert exchanged(masks, "invert", weights, "unstructured", 0) is masks
+
+
+def test_corrupted_labels_are_permuted_and_nothing_else():
+    batch = {"x": torch.arange(8.0), "labels": torch.arange(8)}
+    (one,), (two,) = (list(corrupted([batch], seed)) for seed in (1, 1))
+    assert sorted(one["labels"].tolist()) == list(range(8))
+    assert one["labels"].tolist() != list(range(8)), "labels are as they were"
+    assert torch.equal(one["x"], batch["x"]) and torch.equal(one["labels"], two["labels"])
+    spans = {"start_positions": torch.arange(5), "end_positions": torch.arange(5) + 10}
+    (one,) = corrupted([spans], 0)
+    assert torch.equal(one["end_positions"], one["start_positions"] + 10), "spans torn apart"
+    with pytest.raises(ValueError, match="batches have no labels"):
+        next(corrupted([{"x": batch["x"]}], 0))
+
+
+def test_controls_on_digits(make_config):
+    """Each leaves a record that says so; what it promises of the mask holds."""
+    records, masks = {}, {}
+    names = (
+        "none", "shuffle", "reinit", "invert", "corrupt_labels", "quota_swap", "quota_swap_reverse"
+    )  # fmt: skip
+    for name in names:
+        config = make_config(
+            *SHORT, "pruner=snip", f"control={name}", "pruner.calibration.examples=64"
+        )
+        records[name] = run(config)
+        assert records[name]["control"] == name
+        assert records[name]["params"] == records["none"]["params"], f"{name}: another count"
+        folder = f"{config['output_root']}/runs/{records[name]['run_id']}"
+        masks[name] = MaskSet.load(f"{folder}/masks.safetensors")
+        state = load_file(f"{folder}/model.safetensors")
+        assert all(bool((state[n][~m] == 0).all()) for n, m in masks[name].items()), name
+    assert len({record["run_id"] for record in records.values()}) == len(names)
+    hashes = {name: record["mask_hash"] for name, record in records.items()}
+    assert hashes["reinit"] == hashes["none"], "reinit changes the mask"
+    assert len(set(hashes.values())) == len(names) - 1, f"two controls are one: {hashes}"
+    for name in ("shuffle", "quota_swap"):  # of tensors: a stacked qkv is one
+        assert masks[name].summary() == masks["none"].summary(), f"{name}: other layer counts"
+    config = make_config(*SHORT, "pruner=magnitude")
+    folder = f"{config['output_root']}/runs/{run(config)['run_id']}"
+    magnitude = MaskSet.load(f"{folder}/masks.safetensors")
+    reverse = masks["quota_swap_reverse"]
+    assert reverse.summary() == magnitude.summary(), "not magnitude's layer counts"
+    share = sum(int((masks["none"][n] & masks["invert"][n]).sum()) for n in masks["none"])
+    assert share == 0, "at 0.9 the best and the worst tenth have nothing in common"
+
+
+def test_reinit_draws_other_weights_of_the_same_kind(make_config):
+    """Trained for no step to speak of, a reinitialised model is far from its start."""
+    found = {}
+    for control in ("none", "reinit"):
+        config = make_config(
+            "start=init", "pruner=magnitude", f"control={control}", "trainer.max_epochs=1",
+            "trainer.lr=1e-9", "trainer.max_steps=1", "logger=none", "progress=false",
+        )  # fmt: skip
+        record = run(config)
+        folder = f"{config['output_root']}/runs/{record['run_id']}"
+        found[control] = load_file(f"{folder}/model.safetensors")
+    name = "blocks.0.mlp.fc1.weight"
+    one, other = found["none"][name], found["reinit"][name]
+    living = one != 0
+    assert bool((living == (other != 0)).all()), "another mask"
+    assert float((one - other)[living].abs().mean()) > 0.005, "the same weights"

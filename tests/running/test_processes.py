@@ -1,0 +1,100 @@
+"""A run that two processes share holds one set of masks: each other's, and those of one process."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from seven_bench import ranks
+from seven_bench.data.samplers import SeededBatches
+from seven_bench.errors import ConfigError
+from seven_bench.running.run import run
+from tests.conftest import ROOT, SHORT
+
+METHODS = ("snip", "seven_pre", "seven_dyn", "movement", "random", "platon", "rigl")
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """What every process of a world of two, and the process of a world of one, has found."""
+    folder = tmp_path_factory.mktemp("processes")
+    command = [sys.executable, "-m", "tests.running.two_processes"]
+    started = [
+        subprocess.Popen([*command, str(rank), str(world), str(folder), *METHODS], cwd=ROOT)
+        for world, rank in ((2, 0), (2, 1), (1, 0))
+    ]
+    assert [process.wait(timeout=240) for process in started] == [0, 0, 0]
+    names = ("2-0", "2-1", "1-0")
+    return {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in names}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_processes_hold_the_same_masks_after_every_update(found, method):
+    first, second = found["2-0"][method], found["2-1"][method]
+    assert len(first["updates"]) >= 1
+    assert first["updates"] == second["updates"]
+    assert all(torch.equal(first["state"][name], second["state"][name]) for name in first["state"])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_do_what_one_does_with_the_same_batches(found, method):
+    two, one = found["2-0"][method], found["1-0"][method]
+    assert len(two["updates"]) == len(one["updates"])
+    differing = sum(int((m ^ one["masks"][n]).count_nonzero()) for n, m in two["masks"].items())
+    assert differing <= 0.001 * sum(mask.numel() for mask in one["masks"].values())
+    other = found["2-1"][method]["losses"]
+    mean = [(mine + its) / 2 for mine, its in zip(two["losses"], other, strict=True)]
+    assert mean == pytest.approx(one["losses"], rel=1e-3)
+
+
+def test_weights_of_shares_add_up_to_the_mean_over_the_step():
+    """Whatever the sizes: sum over processes and batches of weight * mean(share) is the mean."""
+    values = torch.arange(60.0).square()
+    for world, batch_size, accumulate in ((1, 7, 1), (2, 7, 1), (2, 8, 4), (3, 4, 4), (4, 59, 1)):
+        total = -(-60 // batch_size)
+        shares = [list(SeededBatches(60, batch_size, 1, rank, world)) for rank in range(world)]
+        whole = list(SeededBatches(60, batch_size, 1))
+        for first in range(0, total, accumulate):
+            step = range(first, min(first + accumulate, total))
+            mean = 0.0
+            for index in step:
+                for rank in range(world):
+                    weight = SeededBatches(60, batch_size, 1, rank, world).weight(index, accumulate)
+                    mean += weight * float(values[shares[rank][index]].mean()) / world / accumulate
+            expected = values[[i for index in step for i in whole[index]]].mean()
+            assert mean == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_a_run_shared_out_is_an_ordinary_run(make_config):
+    config = make_config(
+        "pruner=seven_dyn", "start=init", "trainer.devices=2", "trainer.accelerator=cpu",
+        "trainer.max_epochs=2", *SHORT[2:],
+    )  # fmt: skip
+    record = run(config)
+    assert record["params"]["kept"] == 19_661
+    assert run(config) == record  # it is done
+    alone = run({**config, "trainer": {**config["trainer"], "devices": 1}})
+    assert alone["run_id"] != record["run_id"]
+    assert record["metrics"]["loss"] == pytest.approx(alone["metrics"]["loss"], rel=1e-2)
+    folder = Path(config["output_root"]) / "runs" / record["run_id"]
+    left = {path.name for path in folder.iterdir()}
+    assert left >= {"result.json", "metrics.csv", "masks.safetensors", "model.safetensors"}
+    assert not left & {"last.ckpt", ".processes", ".error"}
+
+
+def test_the_error_of_a_process_is_the_error_of_the_run(make_config):
+    config = make_config(
+        "pruner=seven_dyn", "start=init", "trainer.devices=2", "trainer.accelerator=cpu",
+        "trainer.max_epochs=1", "pruner.schedule.steps=9000it", *SHORT[2:],
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="there are only 40 steps"):
+        run(config)
+
+
+def test_alone_nothing_is_asked_of_others():
+    assert (ranks.world(), ranks.rank(), ranks.gathered(3)) == (1, 0, [3])
+    tensors = {"a": torch.ones(2)}
+    assert ranks.mean_(tensors) is tensors and torch.equal(tensors["a"], torch.ones(2))
+    ranks.require_same("masks", "abc")

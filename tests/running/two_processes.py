@@ -1,0 +1,50 @@
+"""One of several processes that prune and train the same tiny model: RANK WORLD FOLDER METHOD...
+
+Writes what `test_processes` compares: the mask hashes of every update, and the final masks.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+
+def main(rank: int, world: int, folder: Path, methods: list[str]) -> None:
+    if world > 1:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
+        os.environ["NODE_RANK"] = "0"
+        store = dist.FileStore(str(folder / "meeting"), world)
+        dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
+    from seven_bench.running import prune_and_train as module
+    from seven_bench.training.fit import Machine
+    from tests.training.test_every_method import composed, train
+
+    updates: list[str] = []
+    compare = module.same_masks
+
+    def watched(masks):
+        updates.append(masks.hash())
+        compare(masks)
+
+    module.same_masks = watched
+    found = {}
+    for method in methods:
+        config = composed(method, "sgd")
+        # 7 leaves shares of 4 and 3, and a last batch of 4 of the 60 examples
+        config = {**config, "trainer": {**config["trainer"], "batch_size": 7}}
+        if config["pruner"]["calibration"]:
+            config["pruner"]["calibration"]["batch_size"] = 5
+            config["pruner"]["calibration"]["examples"] *= 5
+        updates.clear()
+        done = train(config, "vit", machine=Machine("cpu", world))
+        found[method] = {
+            "updates": list(updates), "masks": dict(done.masks), "state": done.state,
+            "losses": done.losses,
+        }  # fmt: skip
+    torch.save(found, folder / f"{world}-{rank}.pt")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])

@@ -1,0 +1,74 @@
+"""What makes two runs the same run."""
+
+import pytest
+
+from seven_bench.settings.identity import identify
+
+KNOWN = {  # a change here renames everybody's runs: use the ledger of identity.py instead
+    "": "digits/vit_digits/seven_dyn/s0.9/seed0-1cc567ae",
+    "pruner=snip sparsity=0.95 seed=3": "digits/vit_digits/snip/s0.95/seed3-a27774c0",
+    "pruner=dense start=init": "digits/vit_digits/dense/s0/seed0-4729de3a",
+}
+
+
+def run_id(make_config, *overrides):
+    return identify(make_config(*overrides)).run_id
+
+
+def test_ids_of_known_configs_stay(make_config):
+    for overrides, known in KNOWN.items():
+        assert run_id(make_config, *overrides.split()) == known
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["logger=none", "suite=other", "progress=false", "dry_run=true", "shard=1/2", "data_root=x"],
+)
+def test_what_decides_no_result_does_not_enter(make_config, override):
+    assert run_id(make_config, override) == run_id(make_config)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=1", "sparsity=0.8", "trainer.lr=1e-4", "trainer.threads=2", "pruner=snip", "start=init",
+     "start.train.lr=1e-4", "pruner.score.a1=0.7", "select=last", "prunable=[patch_embedding]"],
+)  # fmt: skip
+def test_what_decides_the_result_enters(make_config, override):
+    assert run_id(make_config, override) != run_id(make_config)
+
+
+def test_a_cell_is_a_run_without_its_seed(make_config):
+    zero, one = (identify(make_config(f"seed={seed}")) for seed in (0, 1))
+    other = identify(make_config("seed=0", "sparsity=0.5"))
+    assert zero.cell_id == one.cell_id != other.cell_id
+    assert zero.run_id != one.run_id
+
+
+def test_sums_that_differ_in_the_last_bit_are_one_sparsity(make_config):
+    assert run_id(make_config, f"sparsity={0.1 + 0.2}") == run_id(make_config, "sparsity=0.3")
+
+
+def test_other_data_is_another_run(make_config, tmp_path):
+    ids = []
+    for content in (b"one", b"two", b"one"):
+        root = tmp_path / f"data{len(ids)}" / "cifar10"
+        root.mkdir(parents=True)
+        for split in ("train", "test"):
+            (root / f"{split}.parquet").write_bytes(content)
+        ids.append(
+            run_id(make_config, "task=cifar10", "model=vit_tiny", f"data_root={root.parent}")
+        )
+    assert ids[0] != ids[1]
+    assert ids[0] == ids[2]  # the same images from another folder
+
+
+def test_the_ledger_drops_a_new_key_at_its_old_value(make_config, monkeypatch):
+    import seven_bench.settings.identity as identity
+
+    config = make_config()
+    old = identify(config).run_id
+    newer = {**config, "trainer": {**config["trainer"], "later": 0}}
+    monkeypatch.setattr(identity, "LEDGER", {"trainer.later": 0})
+    assert identify(newer).run_id == old
+    newer["trainer"]["later"] = 1
+    assert identify(newer).run_id != old

