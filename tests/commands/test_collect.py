@@ -88,7 +88,8 @@ def test_nothing_heavy_is_imported() -> None:
         "import sys, seven_bench.commands.report\n"
         "assert 'pandas' not in sys.modules, 'help must be quick'\n"
         "from seven_bench.results import "
-        "collect, groups, overlap, page, plots, record, statistics, styles, tables\n"
+        "collect, groups, overlap, page, plots, statistics, styles, tables\n"
+        "import seven_bench.store.record, seven_bench.store.run_folder\n"
         "import scikit_posthocs, safetensors.numpy, rich\n"
         f"print([name for name in {heavy} if name in sys.modules])"
     )

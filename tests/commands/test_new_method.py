@@ -52,7 +52,7 @@ def test_it_is_listed_and_runs(checkout, tmp_path):
 
 
 def test_the_tests_over_every_method_find_it(checkout):
-    names = "tests/training/test_every_method.py", "tests/test_validity.py"
+    names = "tests/training/test_every_method.py", "tests/settings/test_validity.py"
     done = python(checkout, "-m", "pytest", *names, "-k", "small", "-p", "no:cacheprovider", "-vv")
     passed = re.search(r"(\d+) passed", done)
     assert passed and int(passed[1]) > 20, done[-2000:]
