@@ -24,9 +24,10 @@ demo: $(INSTALLED)  ## prune a real ViT on real digits with eight methods; a tab
 test: $(INSTALLED) lint types  ## all tests, after the linter and the type checker
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-lint: $(INSTALLED)
+lint: $(INSTALLED)  ## ruff, and the order of the rooms
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache --no-logo
 
 types: $(INSTALLED)
 	$(BIN)/mypy
