@@ -43,8 +43,8 @@ class PlatonScore(Score):
 
     def scores(self, params: Params, masks: Params) -> Params:
         self.product = {  # in the same memory every time
-            name: torch.mul(mean, self.uncertainty[name], out=self.product.get(name))
-            for name, mean in self.sensitivity.items()
+            name: torch.mul(sensitivity, self.uncertainty[name], out=self.product.get(name))
+            for name, sensitivity in self.sensitivity.items()
         }
         return self.product
 
@@ -55,10 +55,10 @@ def look_update(weight: Tensor, gradient: Tensor, local: Tensor, share: float) -
 
 
 def smooth_update(
-    local: Tensor, mean: Tensor, doubt: Tensor, keep1: float, take1: float, keep2: float,
-    take2: float,
+    local: Tensor, sensitivity: Tensor, uncertainty: Tensor, keep1: float, take1: float,
+    keep2: float, take2: float,
 ) -> None:  # fmt: skip
     """Ends a window: both moving averages take it in, and it begins anew."""
-    mean.mul_(keep1).add_(local * take1)
-    doubt.mul_(keep2).add_((local - mean).abs_().mul_(take2))
+    sensitivity.mul_(keep1).add_(local * take1)
+    uncertainty.mul_(keep2).add_((local - sensitivity).abs_().mul_(take2))
     local.zero_()

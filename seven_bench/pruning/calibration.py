@@ -1,4 +1,6 @@
-"""Pruning before training: a score watches calibration batches, and the weights never move."""
+"""Pruning before training: a score watches calibration batches, at weights that do not move (but
+for what an update itself changes, see `Score.update_weights`).
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from seven_bench.pruning.masks import MaskSet
+from seven_bench.pruning.needs import NEEDS
 from seven_bench.pruning.prunable import Params
-from seven_bench.pruning.pruner import Pruning
+from seven_bench.pruning.pruner import Pruner
 from seven_bench.pruning.suppliers import (
     SUPPLIERS,
-    TWICE,
-    Scene,
+    ScoringContext,
     blocks,
     hessian_gradient,
     second_order,
@@ -27,11 +29,11 @@ from seven_bench.pruning.suppliers import (
 def scoring(model: nn.Module, params: Params) -> Iterator[None]:
     """Evaluation mode (dropout off) with gradients for `params` alone; restores both afterwards."""
     training = {module: module.training for module in model.modules()}
-    wanted = {id(parameter) for parameter in params.values()}
+    scored = {id(parameter) for parameter in params.values()}
     required = {parameter: parameter.requires_grad for parameter in model.parameters()}
     model.eval()
     for parameter in required:
-        parameter.requires_grad_(id(parameter) in wanted)
+        parameter.requires_grad_(id(parameter) in scored)
     try:
         yield
     finally:
@@ -42,7 +44,7 @@ def scoring(model: nn.Module, params: Params) -> Iterator[None]:
 
 
 def prune_before(
-    pruning: Pruning,
+    pruner: Pruner,
     model: nn.Module,
     params: Params,
     loss: Callable[[Any], Tensor],
@@ -56,7 +58,7 @@ def prune_before(
     other masking than `hard` every weight competes at each update: regrowth inside the loop.
 
     Args:
-        pruning: made for these parameters, with a plan over the number of batches.
+        pruner: made for these parameters, with a plan over the number of batches.
         model: the plain model; its removed weights are zero when this returns, nothing else moved.
         params: its prunable weights.
         loss: the mean loss of a batch under `model`.
@@ -70,27 +72,30 @@ def prune_before(
     Raises: ValueError on a loss that is not finite, a need that cannot be met, or when the plan was
         not finished.
     """
-    needs = pruning.method.score.needs - {"weights"}
+    needs = pruner.method.score.needs - {"weights"}
     if unknown := needs - SUPPLIERS.keys():
         raise ValueError(f"scoring before training supplies no {', '.join(sorted(unknown))}")
-    if (twice := needs & TWICE) and pruning.plan.count > 1:
-        raise ValueError(f"{', '.join(sorted(twice))}: scored in one shot, not gradually")
-    if twice:
+    one_shot = sorted(need for need in needs if NEEDS[need].one_shot)
+    if one_shot and pruner.plan.count > 1:
+        raise ValueError(f"{', '.join(one_shot)}: scored in one shot, not gradually")
+    if one_shot:
         batches = list(batches)
     dense = {name: p.detach().clone() for name, p in params.items()}
     with scoring(model, params):
-        scene = Scene(model, params, dense, loss, batches, pruning, reduce, examples or _one_by_one)
-        supplies = [SUPPLIERS[need](scene) for need in sorted(needs)]
+        parts = examples or _one_by_one
+        context = ScoringContext(model, params, dense, loss, batches, pruner, reduce, parts)
+        supplies = [SUPPLIERS[need](context) for need in sorted(needs)]
         for batch in batches:
-            if pruning.plan.observes(pruning.step + 1):
+            if pruner.plan.observes(pruner.step + 1):
                 seen = [supply(batch) for supply in supplies]
                 if fields := {name: value for part in seen for name, value in part.items()}:
-                    pruning.observe(dense, **fields)
-            if pruning.advance(dense):
-                _write(params, dense, pruning.masks)
-    _write(params, dense, pruning.masks)
-    pruning.check_finished()
-    return pruning.masks
+                    pruner.observe(dense, **fields)
+            if (update := pruner.advance(dense)) is not None:
+                dense = update.weights or dense
+                _write(params, dense, pruner.masks)
+    _write(params, dense, pruner.masks)
+    pruner.check_finished()
+    return pruner.masks
 
 
 def _one_by_one(batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -115,14 +120,13 @@ def passes(
 
     A Hessian-gradient product counts the operations that it is measured to take on `batch`.
     """
-    total = 3.0 * len(needs & {"gradients", "example_squares", "linear_gradient"})
-    if "activations" in needs:
-        total += len(blocks(params))
-    if "hessian_gradient" in needs:
+    rows = [NEEDS[need] for need in needs]
+    total = sum(need.passes + need.passes_per_block * len(blocks(params)) for need in rows)
+    if any(need.measured for need in rows):
         with scoring(model, params), second_order():
             with FlopCounterMode(display=False) as forward:
                 loss(batch)
             with FlopCounterMode(display=False) as product:
                 hessian_gradient(loss(batch), params, params)
-        total += 3 + product.get_total_flops() / forward.get_total_flops()
-    return total
+        total += product.get_total_flops() / forward.get_total_flops()
+    return float(total)

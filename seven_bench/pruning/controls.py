@@ -30,6 +30,9 @@ class Altered(Score):
     def observe(self, seen: Observation) -> None:
         self.inner.observe(seen)
 
+    def update_weights(self, params: Params, masks: Params, new_masks: Params) -> Params | None:
+        return self.inner.update_weights(params, masks, new_masks)
+
     def state_dict(self) -> dict[str, Tensor]:
         return self.inner.state_dict()
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from seven_bench.pruning.distributions import Counts, allocate, kept_count
 from seven_bench.pruning.patterns import PATTERNS
 from seven_bench.pruning.prunable import Params
-from seven_bench.pruning.threshold import kth_largest, select_top
+from seven_bench.pruning.threshold import check_finite, kth_largest, select_top
 from seven_bench.store.tensors import read_tensors, write_tensors
 
 FORMAT = "seven_bench.masks/1"
@@ -208,9 +208,12 @@ def prune(
             truncated (that is what published codes do; ties may leave more than k weights), or
             "above_zero": every score above 0 lives, whatever the sparsity, unless that is 0.
         weights: see `allocate`.
+
+    Raises: ValueError as `allocate` and `make_masks` do.
     """
     total = sum(mask.numel() for mask in masks.values())
     if cut == "above_zero":
+        check_finite(scores)
         return MaskSet(
             (n, (score > 0) & masks[n] if sparsity else masks[n]) for n, score in scores.items()
         )

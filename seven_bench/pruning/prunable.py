@@ -1,7 +1,8 @@
 """Which weights may be removed (a table row per model family), and what sparsity is stated over.
 
 Biases, norms, embeddings, positional tables and classifiers are never prunable. The pooler and the
-patch embedding are, when asked for. A new family is a new row of `FAMILIES`.
+patch embedding are, when asked for. A new family is a new row of `FAMILIES`; a model of which a row
+matches a part alone is refused, unless a pattern of the user's own says what is meant.
 """
 
 from __future__ import annotations
@@ -95,30 +96,110 @@ def family_of(model: nn.Module) -> Family:
     )
 
 
-def prunable_parameters(model: nn.Module, include: Iterable[str] = ()) -> Params:
+def prunable_parameters(
+    model: nn.Module, include: Iterable[str] = (), pattern: str | None = None
+) -> Params:
     """The weights that may be removed, by the module's own parameter names, in module order.
 
     Args:
         model: a plain timm or transformers model (tied parameters appear once).
         include: optional groups to add to the encoder's linear weights, of `OPTIONS`.
+        pattern: a regular expression; the weights of linear layers and convolutions in whose names
+            it is found take the place of the family's (but for the head's, which stay).
 
     Raises:
-        ValueError: unknown family or option, or an option that this family does not have.
+        ValueError: unknown family or option, an option that this family does not have, a pattern
+            that is none or is found nowhere, weights of the encoder that the family's rule leaves
+            out, or weights that are not [out, in].
     """
+    named = dict(model.named_parameters())
     family = family_of(model)
-    patterns = [family.encoder]
+    if pattern is not None:
+        params = _matching(model, family, pattern)
+    else:
+        params = {name: p for name, p in named.items() if _matches(family.encoder, name)}
+        _refuse_left_out(model, family)
     for option in include:
         if option not in OPTIONS:
             raise ValueError(f"prunable.include={option!r}: allowed are {', '.join(OPTIONS)}")
-        pattern = getattr(family, option)
-        if not any(_matches(pattern, name) for name, _ in model.named_parameters()):
+        group = {n: p for n, p in named.items() if _matches(getattr(family, option), n)}
+        if not group:
             raise ValueError(f"prunable.include={option!r}: {type(model).__name__} has none")
-        patterns.append(pattern)
-    return {
+        params |= group
+    _refuse_other_layouts(model, params)
+    return {name: parameter for name, parameter in named.items() if name in params}
+
+
+def _matching(model: nn.Module, family: Family, pattern: str) -> Params:
+    """What a user's own pattern says may be removed."""
+    try:
+        searched = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"prunable.pattern={pattern!r}: {error}") from error
+    layers = _layers(model)
+    params: Params = {
         name: parameter
         for name, parameter in model.named_parameters()
-        if any(_matches(pattern, name) for pattern in patterns)
+        if name in layers and searched.search(name) and not family.is_head(name)
     }
+    if not params:
+        raise ValueError(f"prunable.pattern={pattern!r}: no weight of a layer has such a name")
+    return params
+
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_ROWS_ARE_OUTPUTS = (nn.Linear, nn.MultiheadAttention, *_CONVOLUTIONS)  # weights [out, in, ...]
+_PRODUCTS = ("weight", "in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+
+
+def _layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The layer that each weight of a matrix product (or a convolution) belongs to, by its name.
+
+    Tables that are looked up in and norms are left out.
+    """
+    layers: dict[str, nn.Module] = {}
+    for prefix, module in model.named_modules():
+        if isinstance(module, nn.Embedding):
+            continue
+        for name, parameter in module.named_parameters(recurse=False):
+            if parameter.ndim > 1 and name in _PRODUCTS:
+                layers[f"{prefix}.{name}" if prefix else name] = module
+    return layers
+
+
+def encoder_names(model: nn.Module) -> set[str]:
+    """Names of the encoder's linear weights, whatever may be pruned of them: all but the head's,
+    the pooler's and the embeddings'.
+    """
+    family = family_of(model)
+    outside = (family.head, family.pooler, family.embeddings)
+    return {
+        name
+        for name, layer in _layers(model).items()
+        if _matches(family.encoder, name)
+        or not (isinstance(layer, _CONVOLUTIONS) or any(_matches(group, name) for group in outside))
+    }
+
+
+def _refuse_left_out(model: nn.Module, family: Family) -> None:
+    names = sorted(name for name in encoder_names(model) if not _matches(family.encoder, name))
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise ValueError(
+            f"model {type(model).__name__} is no whole {family.name}: {', '.join(names[:3])}{more} "
+            "would be left out; prunable.pattern=REGEX says what is meant"
+        )
+
+
+def _refuse_other_layouts(model: nn.Module, params: Params) -> None:
+    layers = _layers(model)
+    for name in params:
+        layer = layers.get(name)
+        if layer is not None and not isinstance(layer, _ROWS_ARE_OUTPUTS):
+            raise ValueError(
+                f"{name} is the weight of a {type(layer).__name__}, which may not be [out, in]: "
+                "rows, columns and inputs would be confused, so it cannot be pruned"
+            )
 
 
 def denominators(model: nn.Module, prunable: Params) -> dict[str, int]:
@@ -128,19 +209,13 @@ def denominators(model: nn.Module, prunable: Params) -> dict[str, int]:
     `non_embedding` all parameters but embeddings, `model` all parameters.
     """
     family = family_of(model)
-    named = list(model.named_parameters())
+    named, encoder = list(model.named_parameters()), encoder_names(model)
     return {
         "prunable": sum(p.numel() for p in prunable.values()),
-        "encoder": sum(p.numel() for n, p in named if _matches(family.encoder, n)),
+        "encoder": sum(p.numel() for n, p in named if n in encoder),
         "non_embedding": sum(p.numel() for n, p in named if not _matches(family.embeddings, n)),
         "model": sum(p.numel() for _, p in named),
     }
-
-
-def encoder_names(model: nn.Module) -> set[str]:
-    """Names of the encoder's linear weights, whatever options add to the prunable ones."""
-    pattern = family_of(model).encoder
-    return {name for name, _ in model.named_parameters() if _matches(pattern, name)}
 
 
 def layer_counts(model: nn.Module, masks: Params) -> dict[str, dict[str, int]]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seven_bench.pruning.contract import check_tensors, unchanged
 from seven_bench.pruning.masks import MaskSet, prune, reachable_count
 from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.schedules import Plan, Schedule
@@ -28,7 +29,8 @@ class Method:
 
     `rescore` starts the score anew after every update; `observe_at` says whether a method that
     prunes during training sees weights "before_step" or "after_step" of the optimizer; `cut` is
-    that of `prune`; `masking`, of `MASKING`, is how a mask acts during training.
+    that of `prune`; `masking`, of `MASKING`, is how a mask acts during training; `name` stands in
+    errors (the score's class where it is empty).
     """
 
     score: Score
@@ -40,9 +42,26 @@ class Method:
     observe_at: str = "before_step"
     cut: str = "exact"
     masking: str = "hard"
+    name: str = ""
+
+    def __str__(self) -> str:
+        return self.name or type(self.score).__name__
 
 
-class Pruning:
+@dataclass(frozen=True)
+class Update:
+    """What one update makes of the masks `before` it.
+
+    `weights` are those that the score puts in the place of what it was shown, before the new masks
+    act; None where it changes masks alone, as most do.
+    """
+
+    before: MaskSet
+    masks: MaskSet
+    weights: Params | None = None
+
+
+class Pruner:
     """Observes, and updates its masks when the plan says so. Under `hard` masking masks only ever
     lose weights; under the others every weight competes at each update.
 
@@ -88,43 +107,70 @@ class Pruning:
             step = self.step - self.plan.observe_from
             done = min(1.0, (self.step + 1) / self.plan.reached)
             seen = Observation(params, grads or {}, self.masks, step, progress=done, **more)
-            self.method.score.observe(seen)
+            with unchanged(str(self.method), params, seen.grads, self.masks):
+                self.method.score.observe(seen)
 
-    def advance(self, params: Params) -> bool:
-        """Counts a step as done. Returns whether the masks changed: `masks` is then a new set."""
+    def advance(self, params: Params) -> Update | None:
+        """Counts a step as done. Returns the update that follows it, if one does: `masks` is then
+        a new set, and whoever holds the weights has to put its `weights` in their place.
+        """
         self.step += 1
         index = self.plan.update_at(self.step)
         if index is None:
-            return False
-        method = self.method
-        self.masks = self.proposed(params, index)
-        if method.rescore and self.step < self.plan.reached:
-            method.score.reset(params, self.generator)
+            return None
+        update = self.proposed(params, index)
+        self.masks = update.masks
+        if self.method.rescore and self.step < self.plan.reached:
+            self.method.score.reset(params, self.generator)
         if self.on_update is not None:
             self.on_update(self.masks)
-        return True
+        return update
 
-    def proposed(self, params: Params, index: int = -1) -> MaskSet:
-        """The masks that update `index` (-1: the last) would make of the scores as they are."""
+    def proposed(self, params: Params, index: int = -1) -> Update:
+        """What update `index` (-1: the last) would make of the scores as they are.
+
+        Raises: ValueError naming the method, when it breaks `seven_bench.pruning.contract`.
+        """
         method, count = self.method, self.plan.count
         sparsity = method.schedule.sparsity(index % count, count, method.sparsity)
-        scores = method.score.scores(params, self.masks)
         competing = self.masks if method.masking == "hard" else MaskSet.ones(params)
-        return prune(
-            scores, competing, sparsity, method.distribution, method.pattern, method.cut, params
-        )
+        with unchanged(str(method), params, self.masks, sampled=True):
+            scores = method.score.scores(params, self.masks)
+            check_tensors(str(method), "scores", scores, params)
+            scores = {name: scores[name] for name in params}  # ties go by the parameters' order
+            try:
+                masks = prune(
+                    scores, competing, sparsity, method.distribution, method.pattern, method.cut,
+                    params,
+                )  # fmt: skip
+            except ValueError as error:
+                raise ValueError(f"{method}: {error}") from error
+            weights = method.score.update_weights(params, self.masks, masks)
+        return Update(self.masks, masks, None if weights is None else self._taken(weights, params))
+
+    def _taken(self, weights: Params, params: Params) -> Params:
+        """Copies of the weights that a score puts in the place of `params`, once they are sound."""
+        name = str(self.method)
+        check_tensors(name, "weights", weights, params)
+        for parameter, weight in weights.items():
+            if weight.dtype != torch.float32:
+                kind = str(weight.dtype).removeprefix("torch.")
+                raise ValueError(f"{name}: its weights of {parameter} are {kind}, not float32")
+            if not bool(torch.isfinite(weight).all()):
+                raise ValueError(f"{name}: its weights of {parameter} are not finite")
+        return {parameter: weights[parameter].detach().clone() for parameter in params}
 
     def check_finished(self) -> None:
         """Raises ValueError when the plan did not reach its end, the exact count was missed, or
         nothing was removed where something was to be.
         """
-        wanted = reachable_count(self.masks, self.method.sparsity, self.method.pattern)
+        due = reachable_count(self.masks, self.method.sparsity, self.method.pattern)
         if not self.reached:
             raise ValueError(f"pruning ended at step {self.step} of {self.plan.reached}")
-        if self.method.cut == "exact" and self.masks.kept != wanted:
-            raise ValueError(f"{self.masks.kept} weights are kept, {wanted} were to be")
-        if wanted < self.masks.total == self.masks.kept:
-            raise ValueError(f"no weight was removed, {self.masks.total - wanted} were to be")
+        if self.method.cut == "exact" and self.masks.kept != due:
+            raise ValueError(f"{self.masks.kept} weights are kept, {due} were to be")
+        if due < self.masks.total == self.masks.kept:
+            raise ValueError(f"no weight was removed, {self.masks.total - due} were to be")
 
     def to(self, device: torch.device) -> None:
         """Moves masks and the score's state to where the parameters are."""

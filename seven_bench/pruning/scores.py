@@ -14,15 +14,6 @@ from torch import Tensor
 
 from seven_bench.pruning.prunable import Params
 
-NEEDS = {
-    "weights": "the weights alone",
-    "gradients": "gradients of the loss, one batch or optimizer step at a time",
-    "hessian_gradient": "the Hessian times the gradient over all calibration batches",
-    "example_squares": "the squared gradient of each example by itself",
-    "activations": "the inputs of each layer, once the layers before it are pruned",
-    "linear_gradient": "the flow through the linearised network, in float64",
-}
-
 
 @dataclass(frozen=True)
 class Observation:
@@ -53,9 +44,11 @@ class Observation:
 class Score(Protocol):
     """One method's score. Derive from it for the bookkeeping; `scores` is all that must be written.
 
-    `needs` (of `NEEDS`) is checked against timing and model. `compared` says where scores can be
-    held against each other: all over the "network", or within an output "row" alone. `state` names
-    the attributes that a checkpoint keeps: each a dict of tensors per parameter, or a number.
+    `needs` (rows of `seven_bench.pruning.needs.NEEDS`) is checked against timing and model.
+    `compared` says where scores can be held against each other: all over the "network", or within
+    an output "row" alone. `state` names the attributes that a checkpoint keeps: each a dict of
+    tensors per parameter, or a number. What a score must keep to, `seven_bench.pruning.contract`
+    checks.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
@@ -71,6 +64,18 @@ class Score(Protocol):
     def scores(self, params: Params, masks: Params) -> Params:
         """The scores, float32, of the parameters' shapes. Higher is kept."""
         ...
+
+    def update_weights(self, params: Params, masks: Params, new_masks: Params) -> Params | None:
+        """The weights to go on with, float32, one for each of `params`, or None: they stay.
+
+        Called at every update, between selection and masking. Second-order methods move what stays
+        so as to make up for what goes. Of what is removed the masks make 0, whatever is given.
+
+        Args:
+            params: what `scores` was given.
+            masks, new_masks: what lived so far, and what is to live from here on.
+        """
+        return None
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors alone, so that a checkpoint of it loads with `weights_only`."""
@@ -90,10 +95,12 @@ class Score(Protocol):
         for name in self.state:
             if isinstance(getattr(self, name), dict):
                 prefix = f"{name}/"
-                found = {
-                    k.removeprefix(prefix): t for k, t in state.items() if k.startswith(prefix)
+                tensors = {
+                    key.removeprefix(prefix): tensor.clone()
+                    for key, tensor in state.items()
+                    if key.startswith(prefix)
                 }
-                setattr(self, name, {key: tensor.clone() for key, tensor in found.items()})
+                setattr(self, name, tensors)
             else:
                 setattr(self, name, state[name].item())
 

@@ -1,7 +1,8 @@
 """What scores need beyond the weights, supplied batch by batch while a model is scored.
 
 A score names its needs; each has a supplier below, made once and then called with every batch. It
-returns fields of `Observation`. A new need is a new entry of `SUPPLIERS`.
+returns fields of `Observation`. A new need is a row of `seven_bench.pruning.needs.NEEDS` and a
+function here that `supplies` it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
+from seven_bench.pruning.needs import NEEDS
 from seven_bench.pruning.prunable import Params
-from seven_bench.pruning.pruner import Pruning
+from seven_bench.pruning.pruner import Pruner
 from seven_bench.pruning.scores import Observation, zeros
 
 Loss = Callable[[Any], Tensor]
@@ -27,7 +29,7 @@ Supply = Callable[[Any], dict[str, Params]]
 
 
 @dataclass(frozen=True)
-class Scene:
+class ScoringContext:
     """A model being scored: what suppliers work on.
 
     `dense` holds the start's weights; `params`, the model's own, have the removed ones at zero.
@@ -40,9 +42,25 @@ class Scene:
     dense: Params
     loss: Loss
     batches: Iterable[Any]
-    pruning: Pruning
+    pruner: Pruner
     reduce: Callable[[Params], Params]
     examples: Callable[[Any], list[Any]]
+
+
+Supplier = Callable[[ScoringContext], Supply]
+SUPPLIERS: dict[str, Supplier] = {}
+
+
+def supplies(need: str) -> Callable[[Supplier], Supplier]:
+    """Registers the supplier of a row of `NEEDS`."""
+
+    def register(supplier: Supplier) -> Supplier:
+        if need not in NEEDS or need in SUPPLIERS:
+            raise ValueError(f"need={need!r}: no row of NEEDS, or supplied already")
+        SUPPLIERS[need] = supplier
+        return supplier
+
+    return register
 
 
 def gradients(loss: Tensor, params: Params, create_graph: bool = False) -> Params:
@@ -52,19 +70,20 @@ def gradients(loss: Tensor, params: Params, create_graph: bool = False) -> Param
     """
     if not bool(torch.isfinite(loss)):
         raise ValueError(f"the loss on a calibration batch is {float(loss)}")
-    found = torch.autograd.grad(
+    parts = torch.autograd.grad(
         loss, list(params.values()), create_graph=create_graph, allow_unused=True
     )
     grads = {}
-    for name, gradient in zip(params, found, strict=True):
+    for name, gradient in zip(params, parts, strict=True):
         if gradient is None:
             raise ValueError(f"{name} takes no part in the loss: it cannot be scored")
         grads[name] = gradient
     return grads
 
 
-def _gradients(scene: Scene) -> Supply:
-    return lambda batch: {"grads": scene.reduce(gradients(scene.loss(batch), scene.params))}
+@supplies("gradients")
+def _gradients(context: ScoringContext) -> Supply:
+    return lambda batch: {"grads": context.reduce(gradients(context.loss(batch), context.params))}
 
 
 def hessian_gradient(loss: Tensor, params: Params, direction: Params) -> Params:
@@ -82,68 +101,72 @@ def second_order() -> Any:
     return sdpa_kernel(SDPBackend.MATH)
 
 
-def _hessian_gradient(scene: Scene) -> Supply:
+@supplies("hessian_gradient")
+def _hessian_gradient(context: ScoringContext) -> Supply:
     """Two passes: g over all batches, then H g batch by batch with that one g."""
-    mean, count = zeros(scene.params), 0
+    mean, count = zeros(context.params), 0
     with second_order():
-        for count, batch in enumerate(scene.batches, 1):  # noqa: B007
-            for name, gradient in gradients(scene.loss(batch), scene.params).items():
+        for count, batch in enumerate(context.batches, 1):  # noqa: B007
+            for name, gradient in gradients(context.loss(batch), context.params).items():
                 mean[name] += gradient
-    mean = scene.reduce({name: total / count for name, total in mean.items()})
+    mean = context.reduce({name: total / count for name, total in mean.items()})
 
     def supply(batch: Any) -> dict[str, Params]:
         with second_order():
-            product = hessian_gradient(scene.loss(batch), scene.params, mean)
-        return {"grads": mean, "hessian_gradient": scene.reduce(product)}
+            product = hessian_gradient(context.loss(batch), context.params, mean)
+        return {"grads": mean, "hessian_gradient": context.reduce(product)}
 
     return supply
 
 
-def _example_squares(scene: Scene) -> Supply:
+@supplies("example_squares")
+def _example_squares(context: ScoringContext) -> Supply:
     """Each example by itself: a batch's gradient would let examples cancel."""
 
     def supply(batch: Any) -> dict[str, Params]:
-        squares, parts = zeros(scene.params), scene.examples(batch)
+        squares, parts = zeros(context.params), context.examples(batch)
         for part in parts:
-            for name, gradient in gradients(scene.loss(part), scene.params).items():
+            for name, gradient in gradients(context.loss(part), context.params).items():
                 squares[name].addcmul_(gradient, gradient, value=1 / len(parts))
-        return {"example_squares": scene.reduce(squares)}
+        return {"example_squares": context.reduce(squares)}
 
     return supply
 
 
 def blocks(names: Iterable[str]) -> list[list[str]]:
     """Parameter names by Transformer block, in order: what is common up to the first number."""
-    found: dict[str, list[str]] = {}
+    by_block: dict[str, list[str]] = {}
     for name in names:
         block = re.match(r".*?\.\d+\.", name)
-        found.setdefault(block.group() if block else name, []).append(name)
-    return list(found.values())
+        by_block.setdefault(block.group() if block else name, []).append(name)
+    return list(by_block.values())
 
 
-def _activations(scene: Scene) -> Supply:
+@supplies("activations")
+def _activations(context: ScoringContext) -> Supply:
     """Block after block: each sees inputs that the blocks pruned before it have made.
 
     All of it happens before the first batch is counted as a step; nothing is left to supply then.
     """
-    score = scene.pruning.method.score
-    for names in blocks(scene.params):
-        for batch in scene.batches:
-            with torch.no_grad(), input_squares(scene, names, batch) as squares:
-                scene.loss(batch)
-            size = len(scene.examples(batch))
-            means = scene.reduce({name: total / size for name, total in squares.items()})
-            seen = Observation(scene.dense, {}, scene.pruning.masks, 0, activations=means)
+    score = context.pruner.method.score
+    for names in blocks(context.params):
+        for batch in context.batches:
+            with torch.no_grad(), input_squares(context, names, batch) as squares:
+                context.loss(batch)
+            size = len(context.examples(batch))
+            means = context.reduce({name: total / size for name, total in squares.items()})
+            seen = Observation(context.dense, {}, context.pruner.masks, 0, activations=means)
             score.observe(seen)
-        masks = scene.pruning.proposed(scene.dense)
+        update = context.pruner.proposed(context.dense)
+        weights = update.weights or context.dense
         with torch.no_grad():
             for name in names:
-                scene.params[name].mul_(masks[name])
+                torch.mul(weights[name], update.masks[name], out=context.params[name].data)
     return lambda batch: {}
 
 
 @contextmanager
-def input_squares(scene: Scene, names: Sequence[str], batch: Any) -> Iterator[Params]:
+def input_squares(context: ScoringContext, names: Sequence[str], batch: Any) -> Iterator[Params]:
     """Fills a dict with each layer's sum over tokens of the squared input, [d_in], in a forward.
 
     Tokens that the batch's attention mask leaves out do not count.
@@ -151,7 +174,7 @@ def input_squares(scene: Scene, names: Sequence[str], batch: Any) -> Iterator[Pa
     squares: Params = {}
     texts = batch.get("prompts", batch) if isinstance(batch, dict) else {}
     padding = texts.get("attention_mask")
-    owner = {id(scene.params[name]): name for name in names}
+    owner = {id(context.params[name]): name for name in names}
 
     def watch(layer: Any, inputs: tuple[Tensor, ...]) -> None:
         seen, name = inputs[0].float(), owner[id(layer.weight)]
@@ -163,7 +186,7 @@ def input_squares(scene: Scene, names: Sequence[str], batch: Any) -> Iterator[Pa
         total = seen.reshape(-1, seen.shape[-1]).square().sum(0)
         squares[name] = squares.get(name, torch.zeros_like(total)) + total
 
-    layers = [m for m in scene.model.modules() if id(getattr(m, "weight", None)) in owner]
+    layers = [m for m in context.model.modules() if id(getattr(m, "weight", None)) in owner]
     hooks = [layer.register_forward_pre_hook(watch) for layer in layers]
     try:
         yield squares
@@ -172,16 +195,17 @@ def input_squares(scene: Scene, names: Sequence[str], batch: Any) -> Iterator[Pa
             hook.remove()
 
 
-def _linear_gradient(scene: Scene) -> Supply:
+@supplies("linear_gradient")
+def _linear_gradient(context: ScoringContext) -> Supply:
     def supply(batch: Any) -> dict[str, Params]:
-        with linearised(scene.model):
-            total = scene.loss(batch)
-            found = torch.autograd.grad(total, list(scene.params.values()), allow_unused=True)
+        with linearised(context.model):
+            total = context.loss(batch)
+            grads = torch.autograd.grad(total, list(context.params.values()), allow_unused=True)
         flow = {
             name: torch.zeros_like(p, dtype=torch.float64) if gradient is None else gradient
-            for (name, p), gradient in zip(scene.params.items(), found, strict=True)
+            for (name, p), gradient in zip(context.params.items(), grads, strict=True)
         }
-        return {"linear_gradient": scene.reduce(flow)}
+        return {"linear_gradient": context.reduce(flow)}
 
     return supply
 
@@ -237,16 +261,6 @@ class _Linear(TorchFunctionMode):
         if name == "softmax":
             raise ValueError("linearised scoring needs attention by scaled_dot_product_attention")
         return func(*args, **kwargs)
-
-
-SUPPLIERS: dict[str, Callable[[Scene], Supply]] = {
-    "gradients": _gradients,
-    "hessian_gradient": _hessian_gradient,
-    "example_squares": _example_squares,
-    "activations": _activations,
-    "linear_gradient": _linear_gradient,
-}
-TWICE = frozenset({"hessian_gradient", "activations"})  # pass over the batches more than once
 
 
 def tempered(loss: Loss, temperature: float) -> Loss:

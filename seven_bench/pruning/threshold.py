@@ -49,7 +49,7 @@ def find_cut(scores: Params, living: Params | None, k: int) -> Cut:
 
     Raises: ValueError when a score is not finite.
     """
-    _check_finite(scores)
+    check_finite(scores)
     low, high = _bracket(scores, living, k)
     value = low if low == high else None
     at_least, inside = ({}, None) if value is not None else _gather(scores, living, low, high)
@@ -159,7 +159,8 @@ def _marked(
         yield name, score.detach().reshape(-1), first[:n], second[:n]
 
 
-def _check_finite(scores: Params) -> None:
+def check_finite(scores: Params) -> None:
+    """Raises ValueError, with the tensor's name, when a score is not finite."""
     flat: Any = [score.detach().reshape(-1) for score in scores.values()]
     parts = (part for score in flat for part in score.split(CHUNK))
     if bool(torch.isfinite(torch.stack([part.float().sum() for part in parts])).all()):

@@ -17,7 +17,7 @@ from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet, Params, reachable_count
 from seven_bench.pruning.calibration import passes, prune_before
 from seven_bench.pruning.controls import altered, corrupted, exchanged
-from seven_bench.pruning.pruner import Method, Pruning
+from seven_bench.pruning.pruner import Method, Pruner
 from seven_bench.pruning.schedules import steps_of
 from seven_bench.pruning.suppliers import tempered
 from seven_bench.running.rounds import REWIND_FILE, Below, KeepStep, rewinds_to_step
@@ -149,7 +149,7 @@ def score_and_prune(
     method = replace(method, score=altered(method.score, control))
     count, seed = calibration_batches(config), config["seed"] + SCORING_SEED
     plan = method.schedule.plan(count, count)
-    pruning = Pruning(method, plan, params, scoring_generator(config), masks, same_masks)
+    pruner = Pruner(method, plan, params, scoring_generator(config), masks, same_masks)
     calibration = config["pruner"]["calibration"]
 
     def batches_of(number: int) -> Iterator[Any]:
@@ -173,7 +173,7 @@ def score_and_prune(
     dense = {name: p.detach().clone() for name, p in params.items()} if control != "none" else {}
     state = random_state()
     found = prune_before(
-        pruning, module.model, params, loss, batches, over_processes, module.examples
+        pruner, module.model, params, loss, batches, over_processes, module.examples
     )
     if control != "none":
         found = exchanged(found, control, dense, method.pattern, seed)
@@ -193,7 +193,7 @@ def score_and_prune(
     return found, Cost(examples, time.perf_counter() - began)
 
 
-def pruning_during(config: Config, module: TaskModule, params: Params, data: TaskData) -> Pruning:
+def pruning_during(config: Config, module: TaskModule, params: Params, data: TaskData) -> Pruner:
     """The method, laid over the steps of training."""
     method = make_method(config)
     total, epoch = optimizer_steps(module.recipe, data.size("train"))
@@ -201,13 +201,14 @@ def pruning_during(config: Config, module: TaskModule, params: Params, data: Tas
         plan = method.schedule.plan(total, epoch)
     except ValueError as error:
         raise ConfigError(f"pruner={config['pruner']['name']}: {error} (of training)") from error
-    return Pruning(method, plan, params, scoring_generator(config), on_update=same_masks)
+    return Pruner(method, plan, params, scoring_generator(config), on_update=same_masks)
 
 
 def make_method(config: Config) -> Method:
     """The score of the config and what is composed around it."""
     pruner = config["pruner"]
     return Method(
+        name=pruner["name"],
         score=build(pruner["score"]),
         schedule=build(pruner["schedule"]),
         sparsity=config["sparsity"],

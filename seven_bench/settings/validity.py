@@ -14,14 +14,14 @@ from typing import Any
 
 from seven_bench.errors import ConfigError
 from seven_bench.pruning.distributions import DISTRIBUTIONS
+from seven_bench.pruning.needs import NEEDS
 from seven_bench.pruning.patterns import PATTERNS
 
 # What scores are supplied with, by timing: a model at rest shows more than one under training.
-CALIBRATED = ("gradients", "hessian_gradient", "example_squares", "activations", "linear_gradient")
-AT_REST = frozenset(("weights", *CALIBRATED))
+AT_REST = frozenset(NEEDS)
 SUPPLIED = {
     "before": AT_REST,
-    "during": frozenset({"weights", "gradients"}),
+    "during": frozenset(name for name, need in NEEDS.items() if need.under_training),
     "rounds": AT_REST,
     "after": AT_REST,
 }
@@ -31,8 +31,8 @@ MASKINGS = {
     "rounds": ("hard",),
     "after": ("hard", "regrow"),
 }
-ONE_SHOT = frozenset({"hessian_gradient", "activations"})  # needs of a single scoring
-LABELS = frozenset({"gradients", "hessian_gradient", "example_squares"})  # needs that see labels
+ONE_SHOT = frozenset(name for name, need in NEEDS.items() if need.one_shot)
+LABELS = frozenset(name for name, need in NEEDS.items() if need.sees_labels)
 
 
 def declared(target: str) -> dict[str, Any]:

@@ -170,8 +170,8 @@ def fit(
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    if pruning.pruning is not None:
-        pruning.pruning.check_finished()
+    if pruning.pruner is not None:
+        pruning.pruner.check_finished()
     for name, value in module.model.state_dict().items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ValueError(f"training diverged: {name} is not finite")

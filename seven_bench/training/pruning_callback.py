@@ -19,22 +19,22 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from seven_bench.pruning import MaskSet, Params
-from seven_bench.pruning.pruner import Pruning
+from seven_bench.pruning.pruner import Pruner
 from seven_bench.pruning.threshold import flagged
 
 
 class PruningCallback(pl.Callback):
-    """Keeps removed weights at exactly zero and, given a `Pruning`, removes more as it goes.
+    """Keeps removed weights at exactly zero and, given a `Pruner`, removes more as it goes.
 
     Args:
         params: the prunable weights of the module's plain model.
         masks: what has been removed before training (everything lives if nothing has).
-        pruning: the method at work during training; None: the masks stay as they are.
+        pruner: the method at work during training; None: the masks stay as they are.
     """
 
-    def __init__(self, params: Params, masks: MaskSet, pruning: Pruning | None = None) -> None:
-        self.params, self.pruning = params, pruning
-        self.masking = "hard" if pruning is None else pruning.method.masking
+    def __init__(self, params: Params, masks: MaskSet, pruner: Pruner | None = None) -> None:
+        self.params, self.pruner = params, pruner
+        self.masking = "hard" if pruner is None else pruner.method.masking
         self.dense: Params = {}
         self.skipped_steps = 0
         self._masks = masks
@@ -43,17 +43,17 @@ class PruningCallback(pl.Callback):
 
     @property
     def masks(self) -> MaskSet:
-        return self._masks if self.pruning is None else self.pruning.masks
+        return self._masks if self.pruner is None else self.pruner.masks
 
     @property
     def reached(self) -> bool:
         """Whether the final sparsity is reached: from here on an epoch may be the best one."""
-        return self.pruning is None or self.pruning.reached
+        return self.pruner is None or self.pruner.reached
 
     @property
     def _growing(self) -> bool:
         """Whether removed weights may move right now."""
-        return self.masking == "regrow" and self.pruning is not None and not self.pruning.settled
+        return self.masking == "regrow" and self.pruner is not None and not self.pruner.settled
 
     # -- before and after training ---------------------------------------------------------------
 
@@ -70,8 +70,8 @@ class PruningCallback(pl.Callback):
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self._lent = [p for p in self.params.values() if id(p) not in trained and p.requires_grad]
         device = next(iter(self.params.values())).device
-        if self.pruning is not None:
-            self.pruning.to(device)
+        if self.pruner is not None:
+            self.pruner.to(device)
         self._masks = MaskSet({name: mask.to(device) for name, mask in self._masks.items()})
         self.dense = {name: value.to(device) for name, value in self.dense.items()}
         if self.masking == "straight_through" and not self.dense:
@@ -100,9 +100,9 @@ class PruningCallback(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         finite = self._check_finite(trainer, pl_module)
-        pruning = self.pruning
-        if pruning is not None and finite and self._observes("before_step"):
-            pruning.observe(self.dense or self.params, self._grads())
+        pruner = self.pruner
+        if pruner is not None and finite and self._observes("before_step"):
+            pruner.observe(self.dense or self.params, self._grads())
         if not self._observes("after_step"):
             for parameter in self._lent:  # seen: it has no part in clipping
                 parameter.grad = None
@@ -119,15 +119,15 @@ class PruningCallback(pl.Callback):
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._dense_inside:
             _fill(self.dense, self.params)
-        pruning, changed = self.pruning, False
-        if pruning is not None:
+        pruner, changed = self.pruner, False
+        if pruner is not None:
             if self._observes("after_step"):
-                pruning.observe(self.dense or self.params, self._grads())
+                pruner.observe(self.dense or self.params, self._grads())
             before = self.masks
-            changed = pruning.advance(self.dense or self.params)
+            changed = pruner.advance(self.dense or self.params) is not None
             if changed and self.masking in ("hard", "rewire"):
                 self._clear_moments(optimizer, before)
-            if pruning.settled:
+            if pruner.settled:
                 self._return_lent()
         if changed or not self._growing:
             self.masks.apply_(self.params)
@@ -162,34 +162,34 @@ class PruningCallback(pl.Callback):
     def state_dict(self) -> dict[str, Any]:
         dense = _copy(self.params) if self._growing else self.dense
         state: dict[str, Any] = {f"dense/{name}": value for name, value in dense.items()}
-        if self.pruning is None:
+        if self.pruner is None:
             return {**state, **{f"mask/{name}": mask for name, mask in self._masks.items()}}
-        return {**state, **self.pruning.state_dict(), "skipped_steps": self.skipped_steps}
+        return {**state, **self.pruner.state_dict(), "skipped_steps": self.skipped_steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         state = dict(state_dict)
         self.skipped_steps = state.pop("skipped_steps", 0)
         dense = [key for key in state if key.startswith("dense/")]
         self.dense = {key.removeprefix("dense/"): state.pop(key).clone() for key in dense}
-        if self.pruning is None:
+        if self.pruner is None:
             loaded = MaskSet({key.removeprefix("mask/"): mask for key, mask in state.items()})
             loaded.check(self._masks)
             self._masks = loaded
         else:
-            self.pruning.load_state_dict(state)
+            self.pruner.load_state_dict(state)
 
     # -- parts -----------------------------------------------------------------------------------
 
     @property
     def _watches_gradients(self) -> bool:
-        return self.pruning is not None and not self.pruning.method.score.needs <= {"weights"}
+        return self.pruner is not None and not self.pruner.method.score.needs <= {"weights"}
 
     def _observes(self, when: str) -> bool:
         """Whether the score is to see this step, at this time."""
-        pruning = self.pruning
-        if pruning is None or pruning.method.observe_at != when:
+        pruner = self.pruner
+        if pruner is None or pruner.method.observe_at != when:
             return False
-        return self._watches_gradients and pruning.plan.observes(pruning.step + 1)
+        return self._watches_gradients and pruner.plan.observes(pruner.step + 1)
 
     def _grads(self) -> Params:
         grads = {name: p.grad for name, p in self.params.items() if p.grad is not None}

@@ -20,10 +20,10 @@ def rows() -> list[Row]:
         for _ in range(2):
             training.dense_step()
             training.pruning_step()
-        masks = training.pruning.masks
+        masks = training.pruner.masks
         held = {
             tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
-            for tensor in _tensors(vars(training.pruning.method.score), masks)
+            for tensor in _tensors(vars(training.pruner.method.score), masks)
         }
         bound = 13 if method == "seven" else None
         name = f"{method}: state and mask in memory, bytes a prunable weight"

@@ -9,7 +9,7 @@ import torch
 from baselines.movement import MovementScore
 from baselines.platon import PlatonScore
 from seven_bench.pruning import Cubic, Score, SevenScore, kept_count, prunable_parameters
-from seven_bench.pruning.pruner import Method, Pruning
+from seven_bench.pruning.pruner import Method, Pruner
 from seven_bench.training.pruning_callback import PruningCallback
 from tests.benchmarks.models import SHAPES
 from tests.benchmarks.published import PlainPruner
@@ -35,8 +35,8 @@ class Training:
         kind, masking = METHODS[method]
         rules = Method(kind(), Cubic(steps=1.0), 0.9, masking=masking)
         plan = rules.schedule.plan(UPDATES, UPDATES)
-        self.pruning = Pruning(rules, plan, self.params, torch.Generator())
-        self.callback = PruningCallback(self.params, self.pruning.masks, self.pruning)
+        self.pruner = Pruner(rules, plan, self.params, torch.Generator())
+        self.callback = PruningCallback(self.params, self.pruner.masks, self.pruner)
         plugin = SimpleNamespace(precision="32-true", scaler=None)
         self.trainer = SimpleNamespace(
             optimizers=[self.optimizer], precision_plugin=plugin, global_step=0
@@ -58,8 +58,8 @@ class Training:
 
     def published_step(self) -> None:
         self.plain_step += 1
-        rules = self.pruning.method
-        total = self.pruning.masks.total
+        rules = self.pruner.method
+        total = self.pruner.masks.total
         sparsity = rules.schedule.sparsity(self.plain_step, UPDATES, rules.sparsity)
         grads = {name: p.grad for name, p in self.params.items()}
         self.plain.step(self.plain_weights, grads, kept_count(total, sparsity))
@@ -82,7 +82,7 @@ def rows() -> list[Row]:
             warm=2 if small else 1,
         )
         name = f"{method} step, {shape}, batch {SHAPES[shape].batch}, 64 tokens"
-        path = getattr(getattr(training.pruning.method.score, "fused", None), "path", "eager")
+        path = getattr(getattr(training.pruner.method.score, "fused", None), "path", "eager")
         ours = f"{in_words(seconds['ours'])} ({path})"
         found += [
             Row(

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from seven_bench.pruning.calibration import prune_before
-from seven_bench.pruning.pruner import Method, Pruning
+from seven_bench.pruning.pruner import Method, Pruner
 
 
 class Quadratic(nn.Module):
@@ -27,13 +27,13 @@ def prune_quadratic(weights, batches, score, schedule, keep, **method):
     plan = schedule.plan(len(batches), len(batches))
     kept = []
     whole = Method(score, schedule, 1 - keep / len(weights), **method)
-    pruning = Pruning(
+    pruner = Pruner(
         whole,
         plan,
         params,
         torch.Generator().manual_seed(0),
         on_update=lambda masks: kept.append(masks["w"][0].nonzero().flatten().tolist()),
     )
-    prune_before(pruning, model, params, model.loss, batches)
-    assert bool((model.w[0][~pruning.masks["w"][0]] == 0).all()), "removed weights are not zero"
+    prune_before(pruner, model, params, model.loss, batches)
+    assert bool((model.w[0][~pruner.masks["w"][0]] == 0).all()), "removed weights are not zero"
     return kept, score

@@ -1,8 +1,24 @@
 """Which weights each family may lose: counts that a reader can multiply out, on real shapes."""
 
+import re
+from dataclasses import replace
+
 import pytest
 import torch
+from timm.models.cait import Cait
+from timm.models.pvt_v2 import PyramidVisionTransformerV2
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
+from transformers import (
+    DebertaV2Config,
+    DebertaV2ForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    SiglipConfig,
+    SiglipModel,
+)
 
+from seven_bench.pruning import prunable
 from seven_bench.pruning.prunable import denominators, family_of, prunable_parameters
 from seven_bench.settings.building import build
 
@@ -86,3 +102,82 @@ def test_every_parameter_is_of_one_kind_at_most(model):
         assert (name in params) + family.is_head(name) + family.is_embedding(name) <= 1
     assert any(family.is_head(name) for name, _ in built.named_parameters())
     assert any(family.is_embedding(name) for name, _ in built.named_parameters())
+
+
+def small(name: str) -> torch.nn.Module:
+    """Architectures of which a row of FAMILIES matches a part, without memory for their weights."""
+    tiny = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 1)}
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    with torch.device("meta"):
+        match name:
+            case "deberta":
+                config = DebertaV2Config(intermediate_size=16, vocab_size=9, **shape)
+                return DebertaV2ForSequenceClassification(config)
+            case "pvt":
+                widths = {"depths": (1, 1, 1, 1), "embed_dims": (8, 8, 8, 8)}
+                return PyramidVisionTransformerV2(num_heads=(1, 1, 1, 1), **widths)
+            case "swin":
+                return SwinTransformer(img_size=56, window_size=7, **tiny)
+            case "siglip_timm":
+                return VisionTransformer(
+                    img_size=8, patch_size=4, embed_dim=8, depth=1, num_heads=1, global_pool="map"
+                )
+            case "siglip":
+                vision = {"image_size": 8, "patch_size": 4, "intermediate_size": 16, **shape}
+                text = {"vocab_size": 9, "intermediate_size": 16, **shape}
+                ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+                return SiglipModel(SiglipConfig(vision_config=vision, text_config={**text, **ends}))
+            case "cait":
+                return Cait(img_size=32, embed_dim=8, depth=1, num_heads=1)
+            case _:
+                return GPT2ForSequenceClassification(GPT2Config(n_embd=8, n_layer=1, n_head=1))
+
+
+LEFT_OUT = {
+    "deberta": ("bert", "deberta.encoder.layer.0.attention.self.key_proj.weight"),
+    "pvt": ("timm_vit", "stages.0.blocks.0.attn.kv.weight, stages.0.blocks.0.attn.q.weight"),
+    "swin": ("timm_vit", "layers.1.downsample.reduction.weight would be left out"),
+    "siglip_timm": ("timm_vit", "attn_pool.kv.weight, attn_pool.mlp.fc1.weight"),
+    "siglip": ("clip", "text_model.head.weight, vision_model.head.attention.in_proj_weight"),
+    "cait": ("timm_vit", "blocks.0.attn.proj_l.weight, blocks.0.attn.proj_w.weight"),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_a_family_that_matches_a_part_is_refused_with_what_it_leaves_out(name):
+    family, names = LEFT_OUT[name]
+    model = small(name)
+    assert family_of(model).name == family
+    with pytest.raises(ValueError, match=rf"no whole {family}: {names}.*prunable.pattern=REGEX"):
+        prunable_parameters(model)
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_a_pattern_of_the_users_own_says_what_is_meant(name):
+    model, family = small(name), family_of(small(name))
+    own = {n for n, _ in model.named_parameters() if re.search(family.encoder, n)}
+    assert {*prunable_parameters(model, pattern=family.encoder)} == own
+    everything = prunable_parameters(model, pattern=r"(blocks|layers?)\.\d+\.")
+    assert {*everything} > own or name in ("siglip", "siglip_timm")
+    assert all(p.ndim > 1 for p in everything.values())
+    sizes = denominators(model, everything)
+    assert sizes["encoder"] > sum(dict(model.named_parameters())[n].numel() for n in own)
+
+
+def test_a_pattern_that_is_wrong_is_refused():
+    model = small("deberta")
+    for pattern, said in (("(", "pattern='\\('"), ("blocks", "no weight of a layer has such a")):
+        with pytest.raises(ValueError, match=said):
+            prunable_parameters(model, pattern=pattern)
+    with pytest.raises(ValueError, match="no weight of a layer"):
+        prunable_parameters(model, pattern="classifier|LayerNorm|embeddings")
+
+
+def test_weights_that_are_not_out_by_in_are_refused(monkeypatch):
+    row = prunable.Family("gpt2", r"h\.\d+\.(attn\.c_(attn|proj)|mlp\.c_(fc|proj))\.weight", "wt?e")
+    with pytest.raises(ValueError, match="GPT2ForSequenceClassification has no prunable weights"):
+        prunable_parameters(small("gpt2"))
+    monkeypatch.setattr(prunable, "FAMILIES", (*prunable.FAMILIES, replace(row, head=r"score\..*")))
+    for pattern in (None, "c_attn"):
+        with pytest.raises(ValueError, match=r"h.0.attn.c_attn.weight is the weight of a Conv1D"):
+            prunable_parameters(small("gpt2"), pattern=pattern)

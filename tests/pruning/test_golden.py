@@ -18,7 +18,7 @@ from baselines.taylor import TaylorScore
 from baselines.wanda import WandaScore
 from seven_bench.pruning import Cubic, Exponential, MaskSet, Observation, OneShot, SevenScore
 from seven_bench.pruning.calibration import prune_before
-from seven_bench.pruning.pruner import Method, Pruning
+from seven_bench.pruning.pruner import Method, Pruner
 from tests.pruning.quadratic import prune_quadratic
 
 A1, A2 = 0.8, 0.9
@@ -102,14 +102,14 @@ def test_seven_is_its_formula_over_thirty_steps(signed):
     def update(masks):
         seen.append((masks, {n: s.clone() for n, s in score.scores(params, masks).items()}))
 
-    pruning = Pruning(
+    pruner = Pruner(
         Method(score, schedule, 1 - keep),
         schedule.plan(len(batches), 1),
         params,
         torch.Generator(),
         on_update=update,
     )
-    prune_before(pruning, model, params, model.loss, batches)
+    prune_before(pruner, model, params, model.loss, batches)
     assert len(seen) == len(reference) == steps
     for step, ((masks, scores), (mask, expected)) in enumerate(zip(seen, reference, strict=True)):
         for name in masks:
@@ -157,11 +157,11 @@ def test_seven_without_noise_is_taylor_and_starts_as_snip():
     found = {}
     for name, score in (("none", SevenScore(noise="none")), ("taylor", TaylorScore())):
         model = Small()
-        pruning = Pruning(
+        pruner = Pruner(
             Method(score, Cubic(), 0.7), Cubic().plan(6, 6), parameters_of(model), torch.Generator()
         )
-        prune_before(pruning, model, parameters_of(model), model.loss, batches)
-        found[name] = pruning.masks
+        prune_before(pruner, model, parameters_of(model), model.loss, batches)
+        found[name] = pruner.masks
     assert found["none"].hash() == found["taylor"].hash(), "c = 1 is not taylor"
     first = seen_of([3.0, -2.0], [0.5, -0.25])
     seven, snip = SevenScore(), SnipScore()
@@ -232,8 +232,8 @@ def test_grasp_is_scored_once():
 def run(model, score, schedule, sparsity, batches, **method):
     params = parameters_of(model)
     plan = schedule.plan(len(batches), len(batches))
-    pruning = Pruning(Method(score, schedule, sparsity, **method), plan, params, torch.Generator())
-    return prune_before(pruning, model, params, model.loss, batches)
+    pruner = Pruner(Method(score, schedule, sparsity, **method), plan, params, torch.Generator())
+    return prune_before(pruner, model, params, model.loss, batches)
 
 
 class Layers(nn.Sequential):
@@ -260,8 +260,8 @@ def weights_of(model):
 def prune_layers(model, score, schedule, sparsity, batches, **method):
     params = weights_of(model)
     plan = schedule.plan(len(batches), len(batches))
-    pruning = Pruning(Method(score, schedule, sparsity, **method), plan, params, torch.Generator())
-    return prune_before(pruning, model, params, model.loss, batches)
+    pruner = Pruner(Method(score, schedule, sparsity, **method), plan, params, torch.Generator())
+    return prune_before(pruner, model, params, model.loss, batches)
 
 
 def test_synflow_on_two_layers_by_hand():

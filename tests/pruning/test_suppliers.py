@@ -22,7 +22,7 @@ from baselines.grasp import GraspScore
 from baselines.snip import SnipScore
 from seven_bench.pruning import OneShot, Score, prunable_parameters
 from seven_bench.pruning.calibration import passes, prune_before, scoring
-from seven_bench.pruning.pruner import Method, Pruning
+from seven_bench.pruning.pruner import Method, Pruner
 from seven_bench.pruning.suppliers import (
     SUPPLIERS,
     blocks,
@@ -106,8 +106,8 @@ def show(name, need, batches, double=False, score=None, sparsity=0.0):
     schedule = OneShot()
     method = Method(score, schedule, sparsity)
     plan = schedule.plan(len(batches), len(batches))
-    pruning = Pruning(method, plan, params, torch.Generator())
-    prune_before(pruning, model, params, loss_of(model), batches)
+    pruner = Pruner(method, plan, params, torch.Generator())
+    prune_before(pruner, model, params, loss_of(model), batches)
     return model, params, score
 
 
@@ -194,9 +194,9 @@ def test_linearised_flow_of_a_transformer_block_by_hand():
             parameter.copy_(torch.as_tensor(value).expand_as(parameter))
     params = prunable_parameters(model)
     score, schedule = Collector("linear_gradient"), OneShot()
-    pruning = Pruning(Method(score, schedule, 0.0), schedule.plan(1, 1), params, torch.Generator())
+    pruner = Pruner(Method(score, schedule, 0.0), schedule.plan(1, 1), params, torch.Generator())
     batch = {"pixel_values": torch.zeros(1, 1, 4, 4), "labels": torch.zeros(1, dtype=torch.long)}
-    prune_before(pruning, model, params, loss_of(model), [batch])
+    prune_before(pruner, model, params, loss_of(model), [batch])
     # The patch is 16 x 0.25 = 4, the class token 0, their mean 2. Attention of the class token:
     # 0.5 (2 x 0 + 3 x 2 + 5 x 2) = 8, so x = 8; the MLP adds 2 x 1 x 8 = 16; the head 3 x 24 = 72.
     found = score.seen[0].linear_gradient
@@ -225,10 +225,10 @@ def test_scoring_leaves_no_trace(name, need):
         torch.backends.cuda.mem_efficient_sdp_enabled(),
     )
     schedule = OneShot()
-    pruning = Pruning(
+    pruner = Pruner(
         Method(Collector(need), schedule, 0.5), schedule.plan(2, 2), params, torch.Generator()
     )
-    masks = prune_before(pruning, model, params, loss_of(model), [batch_of(), batch_of(seed=1)])
+    masks = prune_before(pruner, model, params, loss_of(model), [batch_of(), batch_of(seed=1)])
     assert [module.training for module in model.modules()] == modes
     assert [p.requires_grad for p in model.parameters()] == required
     assert all(p.grad is None for p in model.parameters())
@@ -281,10 +281,10 @@ def test_a_frozen_weight_is_scored_too():
         p.requires_grad_(False)
     params = prunable_parameters(model)
     schedule = OneShot()
-    pruning = Pruning(
+    pruner = Pruner(
         Method(SnipScore(), schedule, 0.5), schedule.plan(1, 1), params, torch.Generator()
     )
-    masks = prune_before(pruning, model, params, loss_of(model), [batch_of()])
+    masks = prune_before(pruner, model, params, loss_of(model), [batch_of()])
     assert masks.kept == masks.total - round(masks.total / 2)
     assert not any(p.requires_grad for p in model.parameters()), "it has become trainable"
 
@@ -329,9 +329,9 @@ def test_processes_that_share_batches_get_what_one_would(need):
     def supplied(one, weight=1.0):
         model = build("vit")
         params, schedule, score = prunable_parameters(model), OneShot(), Collector(need)
-        pruning = Pruning(Method(score, schedule, 0.0), schedule.plan(1, 1), params, None)
+        pruner = Pruner(Method(score, schedule, 0.0), schedule.plan(1, 1), params, None)
         prune_before(
-            pruning, model, params, loss_of(model), [one],
+            pruner, model, params, loss_of(model), [one],
             lambda gathered: {n: t * weight for n, t in gathered.items()},
         )  # fmt: skip
         merged = {}

@@ -11,9 +11,8 @@ import pytest
 from seven_bench.commands.list import choices, matrix
 from seven_bench.errors import ConfigError
 from seven_bench.pruning import DISTRIBUTIONS, PATTERNS
-from seven_bench.pruning.calibration import TWICE
+from seven_bench.pruning.needs import NEEDS
 from seven_bench.pruning.pruner import MASKING
-from seven_bench.pruning.scores import NEEDS
 from seven_bench.pruning.suppliers import SUPPLIERS
 from seven_bench.settings.checks import METHOD_DEFAULTS, with_defaults
 from seven_bench.settings.identity import dense_start, identify
@@ -33,7 +32,7 @@ def test_what_is_read_is_what_python_sees(choice):
 
 def test_the_tables_agree_with_the_engine():
     assert set(AT_REST) == {"weights", *SUPPLIERS}, "calibration supplies something else"
-    assert ONE_SHOT == TWICE
+    assert {"hessian_gradient", "activations"} == ONE_SHOT, "needs that go over the batches twice"
     assert set().union(*MASKINGS.values()) == MASKING.keys()
     assert set().union(*(form.distributions for form in PATTERNS.values())) == DISTRIBUTIONS.keys()
     assert set(SUPPLIED) == set(MASKINGS) == {"before", "during", "rounds", "after"}

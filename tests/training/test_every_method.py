@@ -71,7 +71,7 @@ class WatchedModule(tiny.TinyModule):
         if self.kill_at == self.trainer.current_epoch * STEPS_AN_EPOCH + batch_idx + 1:
             next(c for c in self.trainer.callbacks if isinstance(c, Checkpoint)).every = 0
         callback = self.pruning
-        if callback.masking != "regrow" or callback.pruning.settled:
+        if callback.masking != "regrow" or callback.pruner.settled:
             assert_zero(callback.params, callback.masks)
         if callback.masking == "hard":
             before = getattr(self, "before", callback.masks)
@@ -129,7 +129,7 @@ def train(config, model, seed=0, sparsity=None, checkpoint=None, kill_at=None, m
     params = prunable_parameters(module.model)
     config = {**config, "task": {**config["task"], "metric": METRIC}}
     trained, _ = train_pruned(config, module, params, data, machine, [], None, below, checkpoint)
-    pruning = module.pruning.pruning
+    pruning = module.pruning.pruner
     score = {} if pruning is None else pruning.state_dict()
     losses = [*(found.losses if lower is not None else []), *module.losses]
     metrics = evaluate(module, data, machine, trained.last)

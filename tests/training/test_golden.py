@@ -19,7 +19,7 @@ from baselines.taylor import TaylorScore
 from seven_bench.data.samplers import ArrayDataset
 from seven_bench.data.task_data import TaskData
 from seven_bench.pruning import Constant, Cubic, MaskSet, kept_count
-from seven_bench.pruning.pruner import Method, Pruning
+from seven_bench.pruning.pruner import Method, Pruner
 from seven_bench.training.environment import reset_process
 from seven_bench.training.finetune import Recipe
 from seven_bench.training.fit import Machine, fit
@@ -83,8 +83,8 @@ def trained(score, schedule, steps, masking, momentum=0.0, sparsity=SPARSITY, cu
     data.setup()
     params = {NAME: module.model.layer.weight}
     method = Method(score, schedule, sparsity, masking=masking, cut=cut)
-    pruning = Pruning(method, schedule.plan(steps, 1), params, torch.Generator())
-    callback = PruningCallback(params, MaskSet.ones(params), pruning)
+    pruner = Pruner(method, schedule.plan(steps, 1), params, torch.Generator())
+    callback = PruningCallback(params, MaskSet.ones(params), pruner)
     history = []
     module.on_train_batch_end = lambda *_: history.append(
         (params[NAME].detach().double().clone(), callback.masks[NAME].clone())

@@ -10,7 +10,7 @@ from pytorch_lightning.plugins import MixedPrecision
 from baselines.movement import MovementScore
 from baselines.snip import SnipScore
 from seven_bench.pruning import Cubic, MaskSet, SevenScore, prunable_parameters
-from seven_bench.pruning.pruner import Method, Pruning
+from seven_bench.pruning.pruner import Method, Pruner
 from seven_bench.training.environment import reset_process
 from seven_bench.training.finetune import Finetune, Recipe, freeze_others
 from seven_bench.training.fit import Machine, fit
@@ -28,12 +28,12 @@ def line(epochs=8, score=None, masking="hard", masks=None, **settings):
     module, data = LineModule(recipe), Line(seed=0, batch_size=32, files={"": Path()})
     data.setup()
     params = {NAME: module.model.layer.weight}
-    pruning = None
+    pruner = None
     if score is not None:
         schedule = Cubic(start="2it", steps="4it", warmup="2it")
         method = Method(score, schedule, 0.5, masking=masking)
-        pruning = Pruning(method, schedule.plan(epochs, 1), params, torch.Generator())
-    callback = PruningCallback(params, masks or MaskSet.ones(params), pruning)
+        pruner = Pruner(method, schedule.plan(epochs, 1), params, torch.Generator())
+    callback = PruningCallback(params, masks or MaskSet.ones(params), pruner)
     return module, data, callback
 
 
@@ -60,10 +60,10 @@ def test_a_step_that_the_scaler_skips_changes_nothing(masking):
     start = callback.params[NAME].detach().clone()
     history = halves(12, callback, module, data, scale=2.0**20)
     skipped = callback.skipped_steps
-    assert 2 <= skipped <= 6 and callback.pruning.step == 12 - skipped
+    assert 2 <= skipped <= 6 and callback.pruner.step == 12 - skipped
     assert all(torch.equal(weight, start) for weight in history[:skipped])
     assert not torch.equal(history[skipped], start)
-    callback.pruning.check_finished()
+    callback.pruner.check_finished()
     final = callback.masks[NAME]
     assert int(history[-1][~final].count_nonzero()) == 0
 
@@ -73,11 +73,11 @@ def test_scores_are_taken_in_float32_on_unscaled_gradients():
     module, data, callback = line(8, SnipScore())
     halves(8, callback, module, data, scale=2.0**10)
     assert callback.skipped_steps == 0
-    scored = callback.pruning.method.score.total[NAME]
+    scored = callback.pruner.method.score.total[NAME]
     module, data, plain = line(8, SnipScore(), lr_schedule="constant", warmup=0.0)
     fit(module, data, plain, Machine("cpu"), {"name": "mse", "higher_is_better": False})
     assert scored.dtype == torch.float32
-    expected = plain.pruning.method.score.total[NAME]
+    expected = plain.pruner.method.score.total[NAME]
     assert torch.allclose(scored, expected, rtol=0.02, atol=0.02 * float(expected.abs().max()))
 
 
@@ -98,8 +98,8 @@ def scores_of(batch_size: int, accumulate: int) -> tuple[SevenScore, MaskSet]:
     params = prunable_parameters(module.model)
     score, schedule = SevenScore(), Cubic(warmup="0it", steps="2it")
     method = Method(score, schedule, 0.5)
-    pruning = Pruning(method, schedule.plan(2, 2), params, torch.Generator())
-    callback = PruningCallback(params, MaskSet.ones(params), pruning)
+    pruner = Pruner(method, schedule.plan(2, 2), params, torch.Generator())
+    callback = PruningCallback(params, MaskSet.ones(params), pruner)
     fit(module, data, callback, Machine("cpu"), METRIC)
     return score, callback.masks
 
@@ -136,10 +136,10 @@ def test_moments_of_removed_weights_are_zero(optimizer):
     module, data = tiny.TinyModule(tiny.start("vit"), recipe), tiny.tiny_data(0)
     params = prunable_parameters(module.model)
     schedule = Cubic(steps="10it", warmup="0it")
-    pruning = Pruning(
+    pruner = Pruner(
         Method(SevenScore(), schedule, 0.5), schedule.plan(16, 8), params, torch.Generator()
     )
-    callback = PruningCallback(params, MaskSet.ones(params), pruning)
+    callback = PruningCallback(params, MaskSet.ones(params), pruner)
     fit(module, data, callback, Machine("cpu"), METRIC)
     state = module.trainer.optimizers[0].state
     checked = 0
@@ -161,10 +161,10 @@ def test_a_frozen_weight_is_scored_and_removed_but_not_trained():
     frozen = list(params)
     before = {name: params[name].detach().clone() for name in params}
     schedule = Cubic(steps="12it", warmup="0it")
-    pruning = Pruning(
+    pruner = Pruner(
         Method(SevenScore(), schedule, 0.5), schedule.plan(24, 8), params, torch.Generator()
     )
-    callback = PruningCallback(params, MaskSet.ones(params), pruning)
+    callback = PruningCallback(params, MaskSet.ones(params), pruner)
     wanted = []
     module.on_train_batch_end = lambda *_: wanted.append(params[frozen[0]].requires_grad)
     fit(module, data, callback, Machine("cpu"), METRIC)
