@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seven_bench.data.task_data import TaskData
     from seven_bench.results.collect import FinishedRun
     from seven_bench.results.sentinel_rows import SentinelRow
     from seven_bench.settings.identity import Config
@@ -51,8 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns 0, or 1 after one line for each thing that went wrong."""
     parser = build_parser()
     given = parser.parse_args(argv)
-    if given.batches < 2:
-        parser.error(f"--batches {given.batches}: noise needs two at least")
+    if given.batches < 4:
+        parser.error(f"--batches {given.batches}: allowed is a whole number from 4")
     if given.batch_size is not None and given.batch_size < 1:
         parser.error(f"--batch-size {given.batch_size}: allowed is a whole number from 1")
     options = Options(given.batches, given.batch_size, given.split, given.dropout, given.device)
@@ -182,12 +181,11 @@ def analyse(
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     module.to(device)
     params = {name: p for run in todo for name, p in prunable(run.config, model).items()}
-    examples = min(data.size(options.split), options.batches * batch_size)
-    floor = noise_floor(examples, batch_size)
-    batches = held_out_batches(
-        data, options.split, options.batches, batch_size, first["seed"] + ORDER_SEED
-    )
-    moved = (move_data_to_device(batch, device) for batch in batches)
+    size = data.size(options.split)
+    batches = held_out_batches(size, options.batches, batch_size, first["seed"] + ORDER_SEED)
+    examples, floor = min(size, options.batches * batch_size), noise_floor(batches)
+    split = data.splits[options.split]
+    moved = (move_data_to_device(split[batch], device) for batch in batches)
     moments = measure_moments(model, params, module.loss, moved, dropout=options.dropout)
     ranked: dict[tuple[str, ...], Ranked] = {}  # methods may differ in what they may prune
     for run in todo:
@@ -240,24 +238,23 @@ def _find_start(config: Config) -> tuple[dict[str, Any], dict[str, Any] | None]:
     return {"kind": kind, "run_id": identity.run_id}, record
 
 
-def held_out_batches(
-    data: TaskData, split: str, count: int, batch_size: int, seed: int
-) -> Iterator[Any]:
-    """`count` full batches of a split's examples, in a new order each time they run out.
+def held_out_batches(size: int, count: int, batch_size: int, seed: int) -> list[list[int]]:
+    """`count` full batches of places in a split of `size` examples, in a new order each time they
+    run out.
 
-    The split must have a whole batch.
+    Raises: ValueError when the split has no whole batch.
     """
     import torch
 
-    size = data.size(split)
+    if size < batch_size:
+        raise ValueError(f"{size} examples in batches of {batch_size}: there is no whole batch")
     generator = torch.Generator().manual_seed(seed)
-    while True:
+    batches: list[list[int]] = []
+    while len(batches) < count:
         order = torch.randperm(size, generator=generator).tolist()
-        for first in range(0, size - batch_size + 1, batch_size):
-            if count == 0:
-                return
-            count -= 1
-            yield data.splits[split][order[first : first + batch_size]]
+        whole = range(0, size - batch_size + 1, batch_size)
+        batches += [order[first : first + batch_size] for first in whole]
+    return batches[:count]
 
 
 def _print_table(analyses: Sequence[tuple[FinishedRun, dict[str, Any]]]) -> None:
@@ -265,7 +262,7 @@ def _print_table(analyses: Sequence[tuple[FinishedRun, dict[str, Any]]]) -> None
     from rich.table import Table
     from rich.text import Text
 
-    from seven_bench.results.sentinel_rows import average_sentinels, describe_data
+    from seven_bench.results.sentinel_rows import average_sentinels, describe_data, doubt
     from seven_bench.results.tables import format_sparsity
     from seven_bench.terminal import console as make_console
 
@@ -284,11 +281,13 @@ def _print_table(analyses: Sequence[tuple[FinishedRun, dict[str, Any]]]) -> None
         )
         for head in _HEADS:
             table.add_column(head, justify="left" if head == "method" else "right")
-        for (sparsity, method), found in sorted(cells.items()):
-            row = average_sentinels(method, -sparsity, found)
-            table.add_row(format_sparsity(row.sparsity), Text(method), *_tell(row))
+        rows = [average_sentinels(key[1], -key[0], found) for key, found in sorted(cells.items())]
+        for row in rows:
+            table.add_row(format_sparsity(row.sparsity), Text(row.method), *_tell(row))
         console.print(table)
         told = describe_data([analysis for found in cells.values() for analysis in found])
+        for line in filter(None, map(doubt, rows)):
+            console.print(line, style="yellow", highlight=False)
         console.print(f"Share kept near the cut. {told}\n", style="dim", highlight=False)
 
 

@@ -14,7 +14,7 @@ rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,18 +104,36 @@ def measure_moments(
     return moments
 
 
-def noise_floor(examples: int, batch_size: int) -> float:
-    """The GSNR that gradients without any signal show on average.
+def noise_floor(batches: Sequence[Sequence[int]]) -> float:
+    """The GSNR that gradients without any signal show on average, over these batches.
 
-    The mean over all distinct `examples` has 1 / examples of one example's variance, a batch drawn
-    from them without replacement varies around it by (1 / batch_size - 1 / examples). More batches
-    of the same examples do not lower the ratio; n batches that share none have 1 / (n - 1).
+    With each example's gradient drawn by itself from a normal distribution around 0, the numerator
+    (E g)^2 is one square and the denominator Var g a sum of squares with nu degrees of freedom, so
+    that the mean of their ratio is the ratio of their means times nu / (nu - 2). For n batches that
+    share no example it is 1 / (n - 3), exactly. Batches that draw on the same examples over again
+    vary together: means and nu (Satterthwaite 1946, doi 10.2307/3002019) are those of the examples
+    that each pair of batches has in common.
 
-    Raises: ValueError unless there are more examples than a batch has.
+    Args:
+        batches: the examples of each batch, as whole numbers.
+
+    Raises: ValueError where the mean is not finite, as for three batches or fewer.
     """
-    if examples <= batch_size:
-        raise ValueError(f"{examples} examples in batches of {batch_size}: noise needs two batches")
-    return batch_size / (examples - batch_size)
+    examples = sorted({example for batch in batches for example in batch})
+    place = {example: index for index, example in enumerate(examples)}
+    share = torch.zeros(len(batches), len(examples), dtype=torch.float64)
+    for row, batch in enumerate(batches):
+        share[row, [place[example] for example in batch]] = 1 / len(batch)
+    together = share @ share.T  # covariance of the batches' means, in variances of one example
+    around = together - together.mean(0)  # that of the batches around their mean
+    spread, squares = float(around.trace()), float((around * around.T).sum())
+    freedom = spread**2 / squares if spread > 1e-9 else 0.0
+    if freedom < 2 + 1e-9:
+        raise ValueError(
+            f"{len(batches)} batches from {len(examples)} examples: a noise floor needs four "
+            "batches that differ"
+        )
+    return float(together.mean()) / (spread / len(batches)) * freedom / (freedom - 2)
 
 
 @torch.no_grad()

@@ -1,10 +1,10 @@
 """`sentinels.json` of a run: its schema, how it is read, and what the page shows of it.
 
-    format          "seven_bench.sentinels/1"
+    format          "seven_bench.sentinels/2"
     run_id          of the record beside it; mask_hash: of the masks that were analysed
     start           kind and, of a dense start, run_id: the weights at which gradients were taken
     data            split, examples (distinct), batches, batch_size, dropout
-    noise_floor     the GSNR that pure noise shows on average: batch_size / (examples - batch_size)
+    noise_floor     the GSNR that pure noise shows on average over these batches
     weights, kept   counts
     deciles         ten, of sensitivity, the highest first; cut: the places around the count kept.
                     Each: weights, low and high (its sensitivities), sentinels, sentinels_kept,
@@ -27,7 +27,7 @@ from typing import Any
 from seven_bench.results.groups import Group
 
 SENTINELS_NAME = "sentinels.json"
-SENTINELS_FORMAT = "seven_bench.sentinels/1"
+SENTINELS_FORMAT = "seven_bench.sentinels/2"
 _PARTS = ("weights", "sentinels", "sentinels_kept", "temporary", "temporary_kept")
 
 
@@ -64,7 +64,7 @@ class SentinelRow:
 
     `cut` and each of `deciles` (highest sensitivity first) hold the share kept of sentinels and of
     temporary sentinels. `gsnr` and `evenness` are means over what is kept, `by_sensitivity` the
-    GSNR of as many weights by sensitivity alone.
+    GSNR of as many weights by sensitivity alone, `floor` the GSNR that pure noise shows.
     """
 
     method: str
@@ -75,6 +75,7 @@ class SentinelRow:
     gsnr: float
     by_sensitivity: float
     evenness: float
+    floor: float
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ class SentinelTable:
     title: str
     caption: str
     rows: tuple[SentinelRow, ...]
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """A sentence for each row whose GSNR does not rise above noise."""
+        return tuple(filter(None, map(doubt, self.rows)))
 
 
 def tabulate_sentinels(
@@ -130,6 +136,23 @@ def average_sentinels(
         _mean([analysis["gsnr"]["kept"]["mean"] for analysis in analyses]),
         _mean([analysis["gsnr"]["by_sensitivity"]["mean"] for analysis in analyses]),
         _mean([analysis["c"]["kept"]["mean"] for analysis in analyses]),
+        _mean([analysis["noise_floor"] for analysis in analyses]),
+    )
+
+
+def doubt(row: SentinelRow) -> str:
+    """What to beware of where a GSNR lies below its noise floor; nothing where it does not."""
+    low = [
+        f"{words} {value:.3f}"
+        for words, value in (("kept", row.gsnr), ("by sensitivity", row.by_sensitivity))
+        if value < row.floor
+    ]
+    if not low:
+        return ""
+    return (
+        f"{row.method} at {row.sparsity:g}: the GSNR ({', '.join(low)}) is below the noise floor "
+        f"of {row.floor:.3f}: it tells nothing of steady and noisy weights; take more batches, or "
+        "larger ones."
     )
 
 
@@ -152,14 +175,17 @@ def _mean(values: Sequence[float | None]) -> float:
 
 def describe_data(analyses: Sequence[Mapping[str, Any]]) -> str:
     """What gradients were taken on, in a sentence for each way there is."""
-    told: dict[str, None] = {}
+    floors: dict[str, list[float]] = {}
     for analysis in analyses:
         data = analysis["data"]
-        told[
+        way = (
             f"{data['batches']} batches of {data['batch_size']} from {data['examples']} "
             f"{data['split']} examples, which nothing was scored on, dropout "
             f"{'on' if data['dropout'] else 'off'}, at the weights of the start "
-            f"{analysis['start']['kind']}; without any signal the GSNR is "
-            f"{analysis['noise_floor']:.3f} on average."
-        ] = None
-    return " ".join(told)
+            f"{analysis['start']['kind']}"
+        )
+        floors.setdefault(way, []).append(analysis["noise_floor"])
+    return " ".join(
+        f"{way}; without any signal the GSNR is {_mean(found):.3f} on average."
+        for way, found in floors.items()
+    )

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from seven_bench.commands.report import write_report
-from seven_bench.commands.sentinels import find_runs, group_runs, held_out_batches, main
+from seven_bench.commands.sentinels import ORDER_SEED, find_runs, group_runs, held_out_batches, main
+from seven_bench.measure.gradient_noise import noise_floor
 from seven_bench.results.sentinel_rows import SENTINELS_FORMAT, read_sentinels
 from tests.conftest import SHORT, program
 
@@ -47,7 +48,10 @@ def test_every_pruned_run_has_one(runs):
         kept = sum(p["sentinels_kept"] + p["temporary_kept"] for p in analysis["deciles"])
         assert kept == 19_661
         assert analysis["cut"]["weights"] == 2 * (19_661 // 2)
-        assert analysis["noise_floor"] == pytest.approx(32 / (179 - 32))
+        seed = analysis["start"]["run_id"].partition("/seed")[2].partition("-")[0]
+        batches = held_out_batches(179, 6, 32, int(seed) + ORDER_SEED)
+        assert analysis["noise_floor"] == noise_floor(batches)
+        assert 1 / 4 < analysis["noise_floor"] < 1 / 2  # five of one order, one of the next
         top = analysis["deciles"][0]
         assert top["low"] >= analysis["deciles"][1]["high"]
 
@@ -85,7 +89,7 @@ def test_an_analysis_is_kept_unless_its_settings_or_masks_differ(runs, tmp_path)
     assert main([str(copy), "--batches", "6", "--split", "test", "--batch-size", "16"]) == 0
     found = read_sentinels(files[0].parent)
     assert found is not None and found["data"]["split"] == "test"
-    assert found["noise_floor"] == pytest.approx(16 / (96 - 16))
+    assert found["noise_floor"] == pytest.approx(1 / 3)  # six batches of one order
 
 
 def test_what_is_missing_is_said_and_the_rest_goes_on(runs, tmp_path, capsys):
@@ -107,7 +111,8 @@ def test_what_is_missing_is_said_and_the_rest_goes_on(runs, tmp_path, capsys):
     [
         (["{root}/nowhere"], "no such file or folder"),
         (["{root}/runs/digits/vit_digits/dense"], "no finished, pruned run"),
-        (["{root}", "--batch-size", "179"], "noise needs two batches"),
+        (["{root}", "--batch-size", "179"], "a noise floor needs four batches that differ"),
+        (["{root}", "--batch-size", "180"], "there is no whole batch"),
     ],
 )
 def test_what_is_wrong_is_one_line(runs, capsys, arguments, told):
@@ -116,19 +121,11 @@ def test_what_is_wrong_is_one_line(runs, capsys, arguments, told):
 
 
 def test_batches_are_full_and_drawn_anew():
-    class Data:
-        splits = {"validation": {}}  # noqa: RUF012
-
-        def size(self, split: str) -> int:
-            return 10
-
-    data = Data()
-    data.splits["validation"] = type("Split", (), {"__getitem__": lambda self, index: index})()
-    batches = list(held_out_batches(data, "validation", 5, 4, seed=0))
+    batches = held_out_batches(10, 5, 4, seed=0)
     assert [len(batch) for batch in batches] == [4] * 5
     assert len({*batches[0], *batches[1]}) == 8  # of one order; the next two are of another
     assert batches[:2] != batches[2:4]
-    assert batches == list(held_out_batches(data, "validation", 5, 4, seed=0))
+    assert batches == held_out_batches(10, 5, 4, seed=0)
 
 
 def test_the_page_shows_it(runs, tmp_path):
@@ -138,4 +135,6 @@ def test_the_page_shows_it(runs, tmp_path):
     for method in ("magnitude", "snip", "seven_dyn"):
         assert f'<th scope="row">{method}</th><td>0.9</td>' in section
     assert "6 batches of 32 from 179 validation examples" in section
-    assert "dropout off" in section and "the GSNR is 0.218 on average" in section
+    floors = [analysis["noise_floor"] for analysis in analyses(runs).values()]
+    floor = f"{sum(floors) / len(floors):.3f}"
+    assert "dropout off" in section and f"the GSNR is {floor} on average" in section

@@ -99,21 +99,42 @@ def test_one_batch_has_no_noise():
         )
 
 
-def test_pure_noise_shows_the_floor():
-    """64 examples in batches of 8, five times over: 8 / 56, not 1 / 39."""
+def passes(examples: int, batch_size: int, count: int) -> list[list[int]]:
+    """`count` batches of whole numbers below `examples`, in a new order each time they run out."""
+    found: list[list[int]] = []
+    while len(found) < count:
+        found += [batch.tolist() for batch in torch.randperm(examples).split(batch_size)]
+    return found[:count]
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch_size", "count", "by_hand"),
+    [
+        (40, 8, 5, 1 / 2),  # five batches that share nothing: 1 / (5 - 3), not 1 / 4
+        (160, 8, 20, 1 / 17),
+        (64, 8, 40, None),  # five times over
+        (64, 8, 12, None),  # once and a half
+        (16, 8, 64, None),  # two batches of an order, 32 orders
+    ],
+)
+def test_pure_noise_shows_the_floor(examples, batch_size, count, by_hand):
     torch.manual_seed(0)
-    examples = torch.randn(64, 20_000)
-    params = {"w": torch.ones(20_000)}
+    batches, weights = passes(examples, batch_size, count), 200_000
+    drawn = torch.randn(examples, weights)
+    params = {"w": torch.ones(weights)}
     moments = Moments(params)
-    for _ in range(5):
-        for batch in torch.randperm(64).split(8):
-            moments.add({"w": examples[batch].mean(0)})
+    for batch in batches:
+        moments.add({"w": drawn[batch].mean(0)})
     found = measure_weights(params, moments, ["w"])
-    assert noise_floor(64, 8) == 8 / 56
-    assert float(found.gsnr.mean()) == pytest.approx(8 / 56, rel=0.1)
-    assert noise_floor(320, 8) == pytest.approx(1 / 39)  # 40 batches that share no example
-    with pytest.raises(ValueError, match="noise needs two batches"):
-        noise_floor(8, 8)
+    floor = noise_floor(batches)
+    assert float(found.gsnr.mean()) == pytest.approx(floor, rel=0.05)
+    assert by_hand is None or floor == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("batches", [passes(24, 8, 3), [[0, 1]] * 9, [[0, 1], [1, 2]]])
+def test_no_floor_without_four_batches_that_differ(batches):
+    with pytest.raises(ValueError, match="a noise floor needs four batches that differ"):
+        noise_floor(batches)
 
 
 def twenty() -> Ranked:

@@ -16,6 +16,7 @@ from seven_bench.results.groups import split_groups
 from seven_bench.results.sentinel_rows import (
     SENTINELS_FORMAT,
     average_sentinels,
+    doubt,
     read_sentinels,
     tabulate_sentinels,
 )
@@ -71,6 +72,18 @@ def test_tables_by_group(tmp_path: Path) -> None:
         "3 batches of 32 from 96 validation examples, which nothing was scored on, dropout off, at "
         "the weights of the start dense; without any signal the GSNR is 0.500 on average."
     )
+
+
+def test_a_gsnr_below_the_noise_is_doubted(tmp_path: Path) -> None:
+    quiet = {**analysis(), "noise_floor": 2.0}
+    assert doubt(average_sentinels("snip", 0.9, [analysis()])) == ""
+    assert doubt(average_sentinels("snip", 0.9, [quiet])) == (
+        "snip at 0.9: the GSNR (kept 1.500, by sensitivity 1.500) is below the noise floor of "
+        "2.000: it tells nothing of steady and noisy weights; take more batches, or larger ones."
+    )
+    write(write_run(tmp_path / "outputs", make_record()), quiet)
+    page = write_report([tmp_path / "outputs"], tmp_path / "report").page
+    assert "Beware:</b> snip at 0.9: the GSNR" in page.read_text(encoding="utf-8")
 
 
 def without(*path: Any) -> dict[str, Any]:
