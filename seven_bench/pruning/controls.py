@@ -6,13 +6,13 @@ methods" (Su et al. 2020, arXiv 2009.11094). `reinit` draws weights anew and is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from seven_bench.pruning import Counts, MaskSet, Observation, Params, Score, make_masks
+from seven_bench.pruning import PATTERNS, Counts, MaskSet, Observation, Params, Score, make_masks
 
 LABELS = ("labels", "start_positions", "end_positions")
 
@@ -48,26 +48,62 @@ class Inverted(Altered):
 
 
 class MagnitudeQuotas(Altered):
-    """The method's ranking within each tensor, with magnitude's layer counts.
+    """The method's ranking within each layer, with magnitude's layer counts.
 
-    In each tensor the method's best living weight gets the largest |w|, the next the next, so that
+    In each layer the method's best living weight gets the largest |w|, the next the next, so that
     any distribution spreads the count as it would over magnitudes.
     """
 
+    def __init__(self, score: Score, stacked: Collection[str] = ()) -> None:
+        super().__init__(score)
+        self.stacked = stacked
+
     def scores(self, params: Params, masks: Params) -> Params:
+        found = self.inner.scores(params, masks)
+        sizes = {name: params[name].detach().float().abs() for name in found}
+        scores, sizes, living = (as_layers(t, self.stacked) for t in (found, sizes, masks))
         swapped = {}
-        for name, score in self.inner.scores(params, masks).items():
-            ranked = score.where(masks[name], float("-inf")).reshape(-1)
+        for name, score in scores.items():
+            ranked = score.where(living[name], float("-inf")).reshape(-1)
             best_first = ranked.argsort(descending=True, stable=True)
-            sizes = params[name].detach().float().abs().reshape(-1).sort(descending=True).values
-            swapped[name] = torch.empty_like(sizes).scatter_(0, best_first, sizes).view_as(score)
-        return swapped
+            largest_first = sizes[name].reshape(-1).sort(descending=True).values
+            ranks = torch.empty_like(largest_first).scatter_(0, best_first, largest_first)
+            swapped[name] = ranks.view_as(score)
+        return as_weights(swapped, self.stacked)
 
 
-def altered(score: Score, control: str) -> Score:
-    """The score that a control puts in a method's place."""
-    wrappers = {"invert": Inverted, "quota_swap_reverse": MagnitudeQuotas}
-    return wrappers[control](score) if control in wrappers else score
+def altered(score: Score, control: str, stacked: Collection[str] = ()) -> Score:
+    """The score that a control puts in a method's place; `stacked` is that of `exchanged`."""
+    match control:
+        case "invert":
+            return Inverted(score)
+        case "quota_swap_reverse":
+            return MagnitudeQuotas(score, stacked)
+        case _:
+            return score
+
+
+def as_layers(tensors: Params, stacked: Collection[str]) -> Params:
+    """Weights as layers: each stacked one as its three thirds, query, key and value."""
+    layers: Params = {}
+    for name, tensor in tensors.items():
+        thirds = tensor.chunk(3) if name in stacked else ()
+        layers.update({f"{name}/{part}": third for part, third in zip("qkv", thirds, strict=False)})
+        if not thirds:
+            layers[name] = tensor
+    return layers
+
+
+def as_weights(layers: Params, stacked: Collection[str]) -> Params:
+    """What `as_layers` took apart, put together again."""
+    whole: Params = {}
+    for name, tensor in layers.items():
+        weight = name.rpartition("/")[0]
+        if weight not in stacked:
+            whole[name] = tensor
+        elif weight not in whole:
+            whole[weight] = torch.cat([layers[f"{weight}/{part}"] for part in "qkv"])
+    return whole
 
 
 def corrupted(batches: Iterable[dict[str, Any]], seed: int) -> Iterator[dict[str, Any]]:
@@ -84,7 +120,14 @@ def corrupted(batches: Iterable[dict[str, Any]], seed: int) -> Iterator[dict[str
         yield {**batch, **{name: batch[name][order.to(batch[name].device)] for name in names}}
 
 
-def exchanged(masks: MaskSet, control: str, weights: Params, pattern: str, seed: int) -> MaskSet:
+def exchanged(
+    masks: MaskSet,
+    control: str,
+    weights: Params,
+    pattern: str,
+    seed: int,
+    stacked: Collection[str] = (),
+) -> MaskSet:
     """Masks with the same layer counts whose places are no longer the method's.
 
     Args:
@@ -93,6 +136,8 @@ def exchanged(masks: MaskSet, control: str, weights: Params, pattern: str, seed:
         weights: the weights at the start.
         pattern: of `PATTERNS`; its units stay whole.
         seed: of the random places.
+        stacked: names of weights that hold query, key and value: three layers each, where units
+            of the pattern do not lie across.
     """
     if control == "shuffle":
         generator = torch.Generator().manual_seed(seed)
@@ -104,5 +149,9 @@ def exchanged(masks: MaskSet, control: str, weights: Params, pattern: str, seed:
         scores = {name: weights[name].detach().float().abs() for name in masks}
     else:
         return masks
-    counts = Counts({name: int(mask.count_nonzero()) for name, mask in masks.items()})
-    return make_masks(scores, MaskSet.ones(masks), counts, pattern)
+    rows = PATTERNS[pattern].rows
+    stacked = [name for name in stacked if masks[name].shape[0] % (3 * rows) == 0]
+    layers, scores = MaskSet(as_layers(masks, stacked)), as_layers(scores, stacked)
+    counts = Counts({name: int(mask.count_nonzero()) for name, mask in layers.items()})
+    found = make_masks(scores, MaskSet.ones(layers), counts, pattern)
+    return MaskSet(as_weights(found, stacked))

@@ -218,17 +218,23 @@ def denominators(model: nn.Module, prunable: Params) -> dict[str, int]:
     }
 
 
+def stacked_names(model: nn.Module, names: Iterable[str]) -> frozenset[str]:
+    """Those of `names` whose weight holds query, key and value, one stacked on the other."""
+    pattern = family_of(model).qkv
+    return frozenset(name for name in names if _matches(pattern, name))
+
+
 def layer_counts(model: nn.Module, masks: Params) -> dict[str, dict[str, int]]:
     """Kept and total weights per layer, a stacked qkv weight reported as its three thirds.
 
     Returns: `{layer: {"kept": int, "total": int}}`; a layer is a parameter name without `.weight`.
     """
-    pattern = family_of(model).qkv
+    stacked = stacked_names(model, masks)
     counts: dict[str, dict[str, int]] = {}
     for name, mask in masks.items():
         layer = name.removesuffix(".weight")
         parts = {layer: mask}
-        if _matches(pattern, name):
+        if name in stacked:
             stem = layer.removesuffix("qkv")
             parts = dict(zip((stem + "q", stem + "k", stem + "v"), mask.chunk(3), strict=True))
         for part, living in parts.items():

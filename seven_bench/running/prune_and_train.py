@@ -17,6 +17,7 @@ from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet, Params, reachable_count
 from seven_bench.pruning.calibration import passes, prune_before
 from seven_bench.pruning.controls import altered, corrupted, exchanged
+from seven_bench.pruning.prunable import stacked_names
 from seven_bench.pruning.pruner import Method, Pruner
 from seven_bench.pruning.schedules import steps_of
 from seven_bench.pruning.suppliers import tempered
@@ -146,7 +147,8 @@ def score_and_prune(
     if masks is not None:
         masks = MaskSet({name: mask.to(device) for name, mask in masks.items()})
     method, control = make_method(config), config["control"]["name"]
-    method = replace(method, score=altered(method.score, control))
+    stacked = stacked_names(module.model, params)
+    method = replace(method, score=altered(method.score, control, stacked))
     count, seed = calibration_batches(config), config["seed"] + SCORING_SEED
     plan = method.schedule.plan(count, count)
     pruner = Pruner(method, plan, params, scoring_generator(config), masks, same_masks)
@@ -176,7 +178,7 @@ def score_and_prune(
         pruner, module.model, params, loss, batches, over_processes, module.examples
     )
     if control != "none":
-        found = exchanged(found, control, dense, method.pattern, seed)
+        found = exchanged(found, control, dense, method.pattern, seed, stacked)
         if control == "reinit":
             torch.manual_seed(seed)
             module.model.load_state_dict(build(config["model"]["build"]).state_dict())

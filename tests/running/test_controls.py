@@ -43,6 +43,22 @@ def test_quota_swap_by_hand():
     assert reverse["b"].tolist() == [[True, False, False]]
 
 
+def test_a_stacked_qkv_is_three_layers():
+    """Two of q, one of k, none of v live; each layer's own largest |w| take their places."""
+    weights = {"qkv": torch.tensor([[1.0, 2.0, 3.0], [6.0, 5.0, 4.0], [9.0, 9.0, 9.0]])}
+    lives = torch.tensor([[True, True, False], [False, False, True], [False] * 3])
+    swapped = exchanged(MaskSet({"qkv": lives}), "quota_swap", weights, "unstructured", 0, ["qkv"])
+    assert swapped["qkv"].int().tolist() == [[0, 1, 1], [1, 0, 0], [0, 0, 0]]
+    shuffled = exchanged(MaskSet({"qkv": lives}), "shuffle", weights, "unstructured", 5, ["qkv"])
+    assert shuffled["qkv"].sum(1).tolist() == [2, 1, 0] and not torch.equal(shuffled["qkv"], lives)
+    # the reverse: magnitude's four are one of k and all of v; of k the method's best is the last
+    given = {"qkv": torch.tensor([[90.0, 80.0, 70.0], [1.0, 2.0, 3.0], [0.1, 0.2, 0.3]])}
+    scores = MagnitudeQuotas(Given(given), ["qkv"]).scores(weights, MaskSet.ones(given))
+    assert scores["qkv"].tolist() == [[3.0, 2.0, 1.0], [4.0, 5.0, 6.0], [9.0, 9.0, 9.0]]
+    reverse = prune(scores, MaskSet.ones(given), 5 / 9)
+    assert reverse["qkv"].int().tolist() == [[0, 0, 0], [0, 0, 1], [1, 1, 1]]
+
+
 def test_quotas_go_to_living_weights():
     living = MaskSet({"a": torch.tensor([[True, True, False]]), "b": torch.ones(1, 3) > 0})
     scores = MagnitudeQuotas(Given(SCORES)).scores(WEIGHTS, living)
@@ -113,13 +129,12 @@ def test_controls_on_digits(make_config):
     hashes = {name: record["mask_hash"] for name, record in records.items()}
     assert hashes["reinit"] == hashes["none"], "reinit changes the mask"
     assert len(set(hashes.values())) == len(names) - 1, f"two controls are one: {hashes}"
-    for name in ("shuffle", "quota_swap"):  # of tensors: a stacked qkv is one
-        assert masks[name].summary() == masks["none"].summary(), f"{name}: other layer counts"
+    for name in ("shuffle", "quota_swap"):
+        assert records[name]["layers"] == records["none"]["layers"], f"{name}: other layer counts"
+    assert "blocks.0.attn.q" in records["none"]["layers"]
     config = make_config(*SHORT, "pruner=magnitude")
-    folder = f"{config['output_root']}/runs/{run(config)['run_id']}"
-    magnitude = MaskSet.load(f"{folder}/masks.safetensors")
-    reverse = masks["quota_swap_reverse"]
-    assert reverse.summary() == magnitude.summary(), "not magnitude's layer counts"
+    reverse, magnitude = records["quota_swap_reverse"], run(config)
+    assert reverse["layers"] == magnitude["layers"], "not magnitude's layer counts"
     share = sum(int((masks["none"][n] & masks["invert"][n]).sum()) for n in masks["none"])
     assert share == 0, "at 0.9 the best and the worst tenth have nothing in common"
 
