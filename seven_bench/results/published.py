@@ -47,7 +47,8 @@ class Row:
     `value`, `std` and `tolerance` are in the record's unit (fractions for percentages).
     `sparsity` is the fraction removed of `denominator`. `method` is the suite's name where it has
     the method. `bound` is "<" or ">" where the value limits what was published. `linears` counts
-    the layers that were pruned. A row with `hardware` belongs to that machine.
+    the layers that were pruned. A row with `hardware` belongs to that machine. `verified` says how
+    sure the reading of the number is, where more than its kind is known.
     """
 
     source: str
@@ -68,6 +69,7 @@ class Row:
     denominator: str | None = None
     pattern: str = "unstructured"
     distribution: str | None = None
+    control: str = "none"
     finetune: str = "full"
     epochs: float | None = None
     lr: float | None = None
@@ -79,6 +81,7 @@ class Row:
     hardware: str | None = None
     higher_is_better: bool = True
     experiment: str | None = None
+    verified: str | None = None
     note: str | None = None
 
 
@@ -111,6 +114,7 @@ _FIELDS = {field.name for field in fields(Row)} - {"value", "bound", "approximat
 _TEXTS = {
     *("locator", "kind", "task", "model", "method", "metric", "split", "start", "denominator"),
     *("pattern", "distribution", "finetune", "schedule", "hardware", "experiment", "note"),
+    *("control", "verified"),
 }
 _FLAGS = {"kd", "higher_is_better"}
 _REQUIRED = ("locator", "kind", "task", "model", "method", "metric")

@@ -247,12 +247,12 @@ def to_markdown(tables: Iterable[Table]) -> str:
     parts = []
     for table in tables:
         heads = ["method", *_heads(table)]
-        lines = [f"### {_markdown(table.title)}", "", _markdown(table.caption), ""]
+        lines = [f"### {escape_markdown(table.title)}", "", escape_markdown(table.caption), ""]
         lines.append(f"| {' | '.join(heads)} |")
         lines.append(f"| --- |{' ---: |' * (len(heads) - 1)}")
         for row in table.rows:
             cells = [_markdown_cell(cell, table.metric) for cell in row.cells]
-            lines.append(f"| {_markdown(row.label)} | {' | '.join(cells)} |")
+            lines.append(f"| {escape_markdown(row.label)} | {' | '.join(cells)} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
@@ -266,7 +266,8 @@ def _markdown_cell(cell: Cell | None, metric: str) -> str:
     return mean + rest
 
 
-def _markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Text in a Markdown table: nothing in it is read as markup."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", " ".join(text.split()))
 
@@ -279,7 +280,7 @@ def to_latex(tables: Iterable[Table]) -> str:
         lines = [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{_latex(table.title)}. {_latex(table.caption)}}}",
+            rf"\caption{{{escape_latex(table.title)}. {escape_latex(table.caption)}}}",
             rf"\begin{{tabular}}{{l{'r' * columns}}}",
             r"\toprule",
             rf"method & {' & '.join(_heads(table))} \\",
@@ -291,7 +292,7 @@ def to_latex(tables: Iterable[Table]) -> str:
                 cells = [rf"\multicolumn{{{columns}}}{{c}}{{{cells[0]}}}"]
             if index and table.rows[index - 1].whole and not row.whole:
                 lines.append(r"\midrule")
-            lines.append(rf"{_latex(row.label)} & {' & '.join(cells)} \\")
+            lines.append(rf"{escape_latex(row.label)} & {' & '.join(cells)} \\")
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
@@ -299,7 +300,7 @@ def to_latex(tables: Iterable[Table]) -> str:
 
 def _latex_cell(cell: Cell | None, metric: str) -> str:
     mean, rest = _tell(cell, metric)
-    mean, rest = _latex(mean), _latex(rest)
+    mean, rest = escape_latex(mean), escape_latex(rest)
     if cell is not None and cell.best:
         mean = rf"\textbf{{{mean}}}"
     elif cell is not None and cell.near:
@@ -321,7 +322,8 @@ _LATEX = {
 }
 
 
-def _latex(text: str) -> str:
+def escape_latex(text: str) -> str:
+    """Text in LaTeX: nothing in it is read as a command."""
     return "".join(_LATEX.get(character, character) for character in text)
 
 

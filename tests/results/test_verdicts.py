@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import math
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-from seven_bench.commands.compare import main
 from seven_bench.results.collect import collect
 from seven_bench.results.published import read_paper
 from seven_bench.results.verdicts import (
@@ -324,92 +320,3 @@ def test_runs_of_two_settings_are_not_paired(tmp_path: Path) -> None:
     write_cell(tmp_path, "snip", [0.6] * 6, task="glue/mnli", sparsity=0.8, epochs=3)
     write_cell(tmp_path, "seven_pre", [0.8] * 6, task="glue/mnli", sparsity=0.8, epochs=10)
     assert claim(tmp_path, "seven_pre", "snip", 0.8, "glue/mnli").words == NO_RUNS
-
-
-# ---- The command
-
-
-@pytest.fixture
-def suite(tmp_path: Path) -> Path:
-    """Every kind of verdict in one folder, and two claims."""
-    root = tmp_path / "outputs"
-    write_cell(root, "dense", [0.86, 0.87])
-    write_cell(root, "snip", [0.75, 0.76], sparsity=0.5)
-    write_cell(root, "grasp", [0.70, 0.71], sparsity=0.5)
-    write_cell(root, "seven_pre", [0.80, 0.81], sparsity=0.5)
-    write_cell(root, "seven_pre", [0.79], task="glue/mnli", sparsity=0.8, scored=0.1)
-    damaged = root / "runs" / "damaged" / "result.json"
-    damaged.parent.mkdir()
-    damaged.write_text("{")
-    return root
-
-
-def test_the_terminal_shows_each_verdict(
-    suite: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    assert main(["paper=seven", str(suite)]) == 0
-    out, err = capsys.readouterr()
-    for verdict in (MATCHED, NOT_MATCHED, NOT_OURS, NOT_COMPARABLE):
-        assert f"  {verdict} " in out
-    assert "scored on 982 of 9,815 examples" in out
-    assert "too few seeds to test (2 of 7)" in out
-    assert "225 of 230 published rows have no runs here" in out
-    assert "experiment=paper/seven_imagenet" in out
-    assert "damaged" in err and "left out" in err
-
-
-def test_files_hold_every_row(suite: Path, tmp_path: Path) -> None:
-    assert main(["paper=seven", str(suite), "--out", str(tmp_path / "seven.csv")]) == 0
-    with (tmp_path / "seven.csv").open(encoding="utf-8") as stream:
-        lines = list(csv.DictReader(stream))
-    assert [line["check"] for line in lines].count("value") == len(SEVEN.rows)
-    assert [line["check"] for line in lines].count("order") == len(SEVEN.claims)
-    (ours,) = (
-        line
-        for line in lines
-        if (line["task"], line["method"], line["sparsity"], line["check"])
-        == ("glue/mrpc", "snip", "0.5", "value")
-    )
-    assert (float(ours["ours"]), ours["verdict"]) == (pytest.approx(0.755), MATCHED)
-    assert "nan" not in (tmp_path / "seven.csv").read_text()
-
-    assert main(["paper=seven", str(suite), "--out", str(tmp_path / "seven.md")]) == 0
-    text = (tmp_path / "seven.md").read_text(encoding="utf-8")
-    assert "| glue/mrpc | snip | 0.5 | accuracy | 75.50 ± 0.71 (2) | 75.26 | +0.24 |" in text
-    assert "## What differs in the setting" in text and "## Claims of order" in text
-
-
-def test_tasks_can_be_chosen(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["paper=seven", str(suite), "--task", "glue/mnli"]) == 0
-    assert "44 of 45 published rows" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["paper=none", "{root}"], "paper=none: known are bert_tickets, cost, dense"),
-        (["paper=seven", "{root}/nowhere"], "no such file or folder"),
-        (["paper=seven", "{root}/runs/damaged"], "no record that can be read"),
-        (["paper=seven", "{root}", "--task", "x"], "--task x: seven has glue/mnli"),
-        (["paper=seven", "{root}", "--out", "a.html"], "allowed are .md and .csv"),
-    ],
-)
-def test_what_is_wrong_is_one_line(
-    suite: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
-) -> None:
-    assert main([argument.format(root=suite) for argument in arguments]) == 1
-    lines = [line for line in capsys.readouterr().err.splitlines() if "left out" not in line]
-    assert len(lines) == 1 and told in lines[0]
-
-
-def test_help_lists_papers_and_verdicts_without_torch() -> None:
-    code = (
-        "import sys\nfrom seven_bench.commands.compare import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit: pass\n"
-        "import seven_bench.results.verdicts\nassert 'torch' not in sys.modules"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "paper=NAME" in done.stdout and "seven" in done.stdout
-    assert "not matched by our reconstruction" in done.stdout
