@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from seven_bench.store.atomic import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,13 +44,11 @@ def main(argv: list[str] | None = None) -> int:
     if frame.empty:
         print("error: no complete run was found there", file=sys.stderr)
         return 1
-    partial = given.out.with_name(given.out.name + ".partial")
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    if given.out.suffix == ".csv":
-        frame.to_csv(partial, index=False)
-    else:
-        frame.to_parquet(partial, index=False)
-    os.replace(partial, given.out)
+    with replacing(given.out) as draft:
+        if given.out.suffix == ".csv":
+            frame.to_csv(draft, index=False)
+        else:
+            frame.to_parquet(draft, index=False)
     print(f"{len(frame)} runs in {given.out}" + (f", {len(left_out)} left out" if left_out else ""))
     return 0
 

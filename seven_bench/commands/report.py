@@ -67,6 +67,7 @@ def write_report(
     from seven_bench.results.overlap import measure_overlaps
     from seven_bench.results.styles import assign_styles
     from seven_bench.store.atomic import replace_file
+    from seven_bench.store.files import RECORD
 
     if margin is not None and not margin > 0:
         raise ValueError(f"the margin of equality must be positive, not {margin}")
@@ -75,7 +76,7 @@ def write_report(
     if collected.records.empty:
         where = ", ".join(map(str, roots))
         count = f" ({len(collected.damaged)} damaged)" if collected.damaged else ""
-        raise ValueError(f"no {collect.RECORD_NAME} that can be read in {where}{count}")
+        raise ValueError(f"no {RECORD} that can be read in {where}{count}")
     out = Path(out)
     groups = split_groups(collected.records)
     methods = [name for group in groups for name in [*group.methods, *group.dense["method"]]]

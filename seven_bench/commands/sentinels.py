@@ -149,11 +149,12 @@ def analyse(
         noise_floor,
         summarise_mask,
     )
-    from seven_bench.pruning import MaskSet
-    from seven_bench.results.sentinel_rows import SENTINELS_FORMAT, SENTINELS_NAME
+    from seven_bench.results.sentinel_rows import SENTINELS_FORMAT
     from seven_bench.running.run import prunable, recipe_of
     from seven_bench.settings.building import build
     from seven_bench.settings.identity import threads
+    from seven_bench.store.files import MASKS, SENTINELS
+    from seven_bench.store.masks import load_masks
     from seven_bench.store.record import write_json
     from seven_bench.training.environment import reset_process
     from seven_bench.training.start import starting_model
@@ -189,7 +190,7 @@ def analyse(
     moments = measure_moments(model, params, module.loss, moved, dropout=options.dropout)
     ranked: dict[tuple[str, ...], Ranked] = {}  # methods may differ in what they may prune
     for run in todo:
-        masks = MaskSet.load(run.folder / "masks.safetensors")
+        masks = load_masks(run.folder / MASKS)
         names = tuple(masks)
         if odd := [name for name in names if name not in params]:
             raise ValueError(f"{run.folder}: its masks name {odd[0]}, which is not prunable")
@@ -205,7 +206,7 @@ def analyse(
             "noise_floor": floor,
             **summarise_mask(ranked[names], kept),
         }
-        write_json(run.folder / SENTINELS_NAME, found)
+        write_json(run.folder / SENTINELS, found)
         finished.append((run, found))
     return finished
 

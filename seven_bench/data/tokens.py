@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from seven_bench.data.tokenizers import content_hash
-from seven_bench.store.tensors import write_tensors
+from seven_bench.store.tensors import load_tensors, write_tensors
 
 log = logging.getLogger(__name__)
 VERSION = "1"  # of what is cached; a change of meaning takes a new one
@@ -47,8 +45,8 @@ def cached(key: Sequence[Any], make: Callable[[], Columns]) -> Columns:
             digest.update(b"\0" + text.encode())
     path = cache_folder() / "tokens" / f"{digest.hexdigest()[:32]}.safetensors"
     try:
-        return load_file(path)
-    except (OSError, SafetensorError):
+        return load_tensors(path)
+    except (OSError, ValueError):
         columns = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seven_bench.store.atomic import replacing
 from seven_bench.training.module import Batch, TaskModule
 
 
@@ -49,7 +50,6 @@ def save_onnx(module: TaskModule, batch: Batch, path: str | os.PathLike[str]) ->
     size = torch.export.Dim("batch", min=1, max=4096)
     open_sizes = ({0: size},) * len(names)
     answer = _Answer(module, batch, names).eval()
-    partial = path.with_name(path.name + ".partial")
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
@@ -61,10 +61,10 @@ def save_onnx(module: TaskModule, batch: Batch, path: str | os.PathLike[str]) ->
                 dynamic_shapes=(open_sizes,), verbose=False,
             )  # fmt: skip
             assert program is not None
-            program.save(str(partial), external_data=False)
+            with replacing(path) as draft:
+                program.save(str(draft), external_data=False)
     finally:
         quiet.setLevel(level)
-    os.replace(partial, path)
     return path
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning.utilities import move_data_to_device
-from safetensors.torch import load_file
 from torch import Tensor
 
 from seven_bench.data.making import make_data
@@ -21,22 +20,20 @@ from seven_bench.export.onnx import run_onnx, save_onnx
 from seven_bench.export.semi_structured import DTYPE, check_semi_structured, make_semi_structured
 from seven_bench.measure.efficiency import describe
 from seven_bench.measure.latency import BUSY, busy_cores, median_seconds
-from seven_bench.pruning import MaskSet
 from seven_bench.results.collect import FinishedRun
 from seven_bench.running.run import recipe_of
 from seven_bench.settings.building import build
 from seven_bench.settings.identity import Config, threads
+from seven_bench.store.files import CSR, LOCK, MASKS, MODEL, ONNX, PACKED, RECORD
+from seven_bench.store.masks import load_masks
 from seven_bench.store.packed import load_packed, save_packed
 from seven_bench.store.record import read_record, write_record
-from seven_bench.store.run_folder import MASKS, MODEL, RunFolder
+from seven_bench.store.run_folder import RunFolder
+from seven_bench.store.tensors import load_tensors
 from seven_bench.training.environment import reset_process
 from seven_bench.training.module import Batch, TaskModule
 
-NAMES = {
-    "packed": "model.packed.safetensors",
-    "csr": "model.csr.safetensors",
-    "onnx": "model.onnx",
-}
+NAMES = {"packed": PACKED, "csr": CSR, "onnx": ONNX}
 TOLERANCE = {"packed": 0.0, "csr": 1e-4, "onnx": 1e-4, "nm": 5e-2}  # of the logits' largest size
 
 
@@ -69,8 +66,8 @@ class Loaded:
             raise ValueError(damage)
         self.threads = threads(self.config)
         reset_process(self.config["seed"], self.threads, self.config["trainer"]["deterministic"])
-        self.masks = MaskSet.load(run.folder / MASKS)
-        self.state = load_file(run.folder / MODEL)
+        self.masks = load_masks(run.folder / MASKS)
+        self.state = load_tensors(run.folder / MODEL)
         self.module = self._module()
         self.data = make_data(self.config, self.module.recipe.batch_size)
         self.data.setup()
@@ -227,8 +224,8 @@ def _warn_if_busy() -> str:
 def _remember(run: Loaded, done: Exported) -> None:
     """Adds what was measured to the record's `efficiency`, unless the run is being worked on."""
     try:
-        with FileLock(run.folder / ".lock", timeout=0):
-            record = read_record(run.folder / "result.json")
+        with FileLock(run.folder / LOCK, timeout=0):
+            record = read_record(run.folder / RECORD)
             found: dict[str, Any] = dict(record["efficiency"] or {})
             if done.bytes is not None:
                 found["bytes"] = {**found.get("bytes", {}), done.target: done.bytes}
@@ -239,7 +236,7 @@ def _remember(run: Loaded, done: Exported) -> None:
                 if done.remark:
                     latency[f"{done.target}_remark"] = done.remark
                 found["latency"] = latency
-            write_record(run.folder / "result.json", {**record, "efficiency": found})
+            write_record(run.folder / RECORD, {**record, "efficiency": found})
     except Timeout as error:
         raise ValueError("is being worked on by another process") from error
 

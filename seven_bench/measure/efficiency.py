@@ -14,7 +14,6 @@ import pyarrow as pa
 import torch
 from pytorch_lightning.utilities import move_data_to_device
 from safetensors.torch import load
-from torch import Tensor
 
 from seven_bench.measure.flops import CONVENTION, count_macs
 from seven_bench.pruning import MaskSet
@@ -57,15 +56,11 @@ def file_sizes(model_file: Path, masks: MaskSet) -> dict[str, int]:
         with pa.CompressedOutputStream(str(draft), "zstd") as stream:
             stream.write(content)
         zstd = draft.stat().st_size
-        save_packed(load(content), MaskSet(_on_cpu(masks)), draft)
+        save_packed(load(content), masks, draft)
         packed = draft.stat().st_size
     finally:
         draft.unlink(missing_ok=True)
     return {"dense": len(content), "zstd": zstd, "packed": packed}
-
-
-def _on_cpu(masks: MaskSet) -> dict[str, Tensor]:
-    return {name: mask.cpu() for name, mask in masks.items()}
 
 
 def describe(batch: Batch, prefix: str = "") -> str:

@@ -1,41 +1,18 @@
-"""Masks: made with exact counts, applied in place, counted, hashed and packed on disk."""
+"""Masks: made with exact counts, applied in place, counted and hashed."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from seven_bench.bits import hash_masks, pack_bits
 from seven_bench.pruning.distributions import Counts, allocate, kept_count
 from seven_bench.pruning.patterns import PATTERNS
 from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.threshold import check_finite, kth_largest, select_top
-from seven_bench.store.tensors import read_tensors, write_tensors
-
-FORMAT = "seven_bench.masks/1"
-_BITS = torch.tensor([1, 2, 4, 8, 16, 32, 64, 128], dtype=torch.uint8)
-
-
-def pack_bits(mask: Tensor) -> Tensor:
-    """Bits of a bool tensor, row-major, least significant first, zero padded: uint8 [ceil(n/8)]."""
-    flat = mask.reshape(-1).cpu()
-    padded = torch.zeros(-(-flat.numel() // 8) * 8, dtype=torch.uint8)
-    padded[: flat.numel()] = flat
-    return (padded.view(-1, 8) * _BITS).sum(1, dtype=torch.uint8)
-
-
-def unpack_bits(packed: Tensor, shape: Sequence[int]) -> Tensor:
-    """The bool tensor of this shape. Raises ValueError when the bits do not fit it."""
-    bits = (packed.view(-1, 1) & _BITS).ne(0).reshape(-1)
-    size = torch.Size(shape).numel()
-    if bits.numel() < size or bits[size:].any():
-        raise ValueError("packed bits do not fit the shape")
-    return bits[:size].view(shape)
 
 
 class MaskSet(dict[str, Tensor]):
@@ -95,41 +72,10 @@ class MaskSet(dict[str, Tensor]):
                 shapes = f"{tuple(mask.shape)} and {tuple(tensors[name].shape)}"
                 raise ValueError(f"mask and parameter {name} differ in shape: {shapes}")
 
-    def packed(self) -> dict[str, Tensor]:
-        """One bit a weight: uint8 tensors by name, see `save`."""
-        return {name: pack_bits(mask) for name, mask in self.items()}
-
     def hash(self) -> str:
         """SHA-256 over names, shapes and bits: equal hashes mean equal masks."""
-        digest = hashlib.sha256()
-        for name, packed in self.packed().items():
-            digest.update(json.dumps([name, list(self[name].shape)]).encode())
-            digest.update(packed.numpy().tobytes())
-        return digest.hexdigest()
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a safetensors file, atomically.
-
-        It holds a 1-D uint8 tensor per parameter, under the parameter's name: the mask row by row,
-        8 weights a byte, least significant bit first, zero padded. Its metadata hold `format`,
-        `shapes` (JSON) and `hash`.
-        """
-        shapes = json.dumps({name: list(mask.shape) for name, mask in self.items()})
-        metadata = {"format": FORMAT, "shapes": shapes, "hash": self.hash()}
-        write_tensors(self.packed(), path, metadata)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> MaskSet:
-        """Reads what `save` wrote.
-
-        Raises: ValueError when the file is not a mask file, is damaged, or its hash does not fit.
-        """
-        with read_tensors(path, FORMAT) as (packed, metadata):
-            shapes: dict[str, list[int]] = json.loads(metadata["shapes"])
-            masks = cls({n: unpack_bits(packed[n], shape) for n, shape in shapes.items()})
-            if masks.hash() != metadata["hash"]:
-                raise ValueError("the masks do not fit their hash")
-        return masks
+        bits = {name: pack_bits(mask.cpu().numpy()) for name, mask in self.items()}
+        return hash_masks(bits, {name: mask.shape for name, mask in self.items()})
 
 
 def make_masks(

@@ -11,11 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from seven_bench.store.files import RECORD, STATUS
 from seven_bench.store.record import FIELDS, RecordError, read_record
 from seven_bench.store.run_folder import RunFolder
-
-RECORD_NAME = "result.json"
-STATUS_NAME = "status.json"
 
 #: Columns that hold an object as it is; every other object is spread over columns with dots.
 WHOLE_COLUMNS = ("layers",)
@@ -50,9 +48,7 @@ def find_records(roots: Iterable[str | Path]) -> list[Path]:
             paths = [root]
         elif root.is_dir():
             paths = sorted(
-                Path(folder, RECORD_NAME)
-                for folder, _, files in os.walk(root)
-                if RECORD_NAME in files
+                Path(folder, RECORD) for folder, _, files in os.walk(root) if RECORD in files
             )
         else:
             raise FileNotFoundError(f"no such file or folder: {root}")
@@ -127,9 +123,9 @@ def find_unfinished(roots: Iterable[str | Path]) -> list[tuple[Path, str]]:
     found: dict[Path, tuple[Path, str]] = {}
     for root in map(Path, roots):
         for folder, _, files in os.walk(root):
-            if STATUS_NAME in files and RECORD_NAME not in files:
+            if STATUS in files and RECORD not in files:
                 path = Path(folder)
-                found.setdefault(path.resolve(), (path, _read_state(path / STATUS_NAME)))
+                found.setdefault(path.resolve(), (path, _read_state(path / STATUS)))
     return sorted(found.values())
 
 

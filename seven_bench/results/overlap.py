@@ -3,48 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from seven_bench.results.groups import Group
-
-MASKS_NAME = "masks.safetensors"
-MASKS_FORMAT = "seven_bench.masks/1"
-
-
-@dataclass(frozen=True)
-class PackedMasks:
-    """A run's masks as stored, one after the other: eight weights a byte, padded with zeros."""
-
-    bits: NDArray[np.uint8]
-    shapes: dict[str, tuple[int, ...]]
-
-
-def read_masks(path: str | Path) -> PackedMasks:
-    """Read `masks.safetensors`. Raises ValueError, in one line, for anything but a whole file."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="numpy") as stored:
-            metadata = stored.metadata() or {}
-            shapes = {name: tuple(shape) for name, shape in json.loads(metadata["shapes"]).items()}
-            parts = {name: stored.get_tensor(name) for name in sorted(shapes)}
-    except (OSError, SafetensorError, KeyError, ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"not a whole mask file ({str(error).splitlines()[0]})") from error
-    if metadata.get("format") != MASKS_FORMAT:
-        raise ValueError(f"holds the format {metadata.get('format')!r}, not {MASKS_FORMAT!r}")
-    sizes = {name: -(-math.prod(shape) // 8) for name, shape in shapes.items()}
-    if any(part.dtype != np.uint8 or part.shape != (sizes[n],) for n, part in parts.items()):
-        raise ValueError("its masks do not fit the shapes that it states")
-    empty = np.empty(0, dtype=np.uint8)
-    return PackedMasks(np.concatenate([empty, *parts.values()]), shapes)
+from seven_bench.store.files import MASKS
+from seven_bench.store.masks import PackedMasks, read_masks
 
 
 def measure_jaccard(first: PackedMasks, second: PackedMasks) -> float:
@@ -55,8 +23,10 @@ def measure_jaccard(first: PackedMasks, second: PackedMasks) -> float:
     """
     if first.shapes != second.shapes:
         raise ValueError("the masks belong to different sets of parameters")
-    both = int(np.bitwise_count(first.bits & second.bits).sum(dtype=np.int64))
-    either = int(np.bitwise_count(first.bits | second.bits).sum(dtype=np.int64))
+    both = either = 0
+    for name, bits in first.bits.items():
+        both += int(np.bitwise_count(bits & second.bits[name]).sum(dtype=np.int64))
+        either += int(np.bitwise_count(bits | second.bits[name]).sum(dtype=np.int64))
     return both / either if either else 1.0
 
 
@@ -84,7 +54,7 @@ def measure_overlaps(groups: Sequence[Group], budget: int) -> list[Overlaps]:
         paths = {
             str(method): path
             for method, folder in zip(runs["method"], runs["folder"], strict=True)
-            if (path := Path(folder, MASKS_NAME)).is_file()
+            if (path := Path(folder, MASKS)).is_file()
         }
         if len(paths) < 2:
             continue
@@ -96,8 +66,8 @@ def measure_overlaps(groups: Sequence[Group], budget: int) -> list[Overlaps]:
         for method, path in sorted(paths.items()):
             try:
                 masks[method] = read_masks(path)
-            except ValueError as error:
-                overlaps.damaged.append((path, str(error)))
+            except (OSError, ValueError) as error:
+                overlaps.damaged.append((path, str(error).removeprefix(f"{path}: ")))
         level = overlaps.values.setdefault(float(runs["sparsity.target"].iloc[0]), {})
         for first, second in itertools.combinations(masks, 2):
             if masks[first].shapes == masks[second].shapes:

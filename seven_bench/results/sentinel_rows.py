@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from seven_bench.results.groups import Group
+from seven_bench.store.files import SENTINELS
 
-SENTINELS_NAME = "sentinels.json"
 SENTINELS_FORMAT = "seven_bench.sentinels/2"
 _PARTS = ("weights", "sentinels", "sentinels_kept", "temporary", "temporary_kept")
 
@@ -36,7 +36,7 @@ def read_sentinels(folder: str | Path) -> dict[str, Any] | None:
 
     Raises ValueError with a one-line reason when the file cannot be used.
     """
-    path = Path(folder, SENTINELS_NAME)
+    path = Path(folder, SENTINELS)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -104,10 +104,10 @@ def tabulate_sentinels(
             try:
                 analysis = read_sentinels(folder)
             except ValueError as error:
-                damaged.append((Path(folder, SENTINELS_NAME), str(error)))
+                damaged.append((Path(folder, SENTINELS), str(error)))
                 continue
             if analysis is not None and analysis.get("mask_hash") != mask_hash:
-                damaged.append((Path(folder, SENTINELS_NAME), "is of other masks than the record"))
+                damaged.append((Path(folder, SENTINELS), "is of other masks than the record"))
             elif analysis is not None:
                 found.setdefault((str(method), float(sparsity)), []).append(analysis)
         if found:

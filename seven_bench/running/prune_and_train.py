@@ -21,10 +21,11 @@ from seven_bench.pruning.prunable import stacked_names
 from seven_bench.pruning.pruner import Method, Pruner
 from seven_bench.pruning.schedules import steps_of
 from seven_bench.pruning.suppliers import tempered
-from seven_bench.running.rounds import REWIND_FILE, Below, KeepStep, rewinds_to_step
+from seven_bench.running.rounds import Below, KeepStep, rewinds_to_step
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import calibration_batches
 from seven_bench.settings.identity import Config
+from seven_bench.store.files import REWIND
 from seven_bench.training.checkpoint import Checkpoint, readable
 from seven_bench.training.environment import random_state, restore_random_state
 from seven_bench.training.finetune import optimizer_steps
@@ -111,7 +112,7 @@ def keep_step(
     total, epoch = optimizer_steps(module.recipe, data.size("train"))
     if not 1 <= (step := steps_of(time, total, epoch)) <= total:
         raise ConfigError(f"pruner.rounds.rewind={time} is step {step}, but there are {total}")
-    yield KeepStep(checkpoint.path.with_name(REWIND_FILE), step)
+    yield KeepStep(checkpoint.path.with_name(REWIND), step)
 
 
 def prune_below(

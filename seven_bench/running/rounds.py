@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from safetensors.torch import load_file
 from torch import Tensor
 
 from seven_bench.pruning import MaskSet
 from seven_bench.settings.identity import Config, dense_pruner
-from seven_bench.store.tensors import write_tensors
-
-REWIND_FILE = "rewind.safetensors"
+from seven_bench.store.files import MASKS, MODEL, REWIND
+from seven_bench.store.masks import load_masks
+from seven_bench.store.tensors import load_tensors, write_tensors
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,9 @@ def rewinds_to_step(config: Config) -> bool:
 def load_below(folder: Path, bottom: Path | None) -> Below:
     """What the round in `folder` has left; the weights of a step are in the folder of `bottom`."""
     return Below(
-        load_file(folder / "model.safetensors"),
-        MaskSet.load(folder / "masks.safetensors"),
-        load_file(bottom / REWIND_FILE) if bottom is not None else None,
+        load_tensors(folder / MODEL),
+        MaskSet(load_masks(folder / MASKS)),
+        load_tensors(bottom / REWIND) if bottom is not None else None,
     )
 
 

@@ -18,7 +18,6 @@ from seven_bench.measure.size import sizes
 from seven_bench.pruning import MaskSet, Params, prunable_parameters
 from seven_bench.running.prune_and_train import Cost, train_pruned
 from seven_bench.running.rounds import (
-    REWIND_FILE,
     Below,
     level_below,
     load_below,
@@ -34,8 +33,10 @@ from seven_bench.settings.identity import (
     needs_dense,
     threads,
 )
+from seven_bench.store.files import CHECKPOINT, CONFIG, MASKS, MODEL, RECORD, REWIND
+from seven_bench.store.masks import write_masks
 from seven_bench.store.record import SCHEMA_VERSION, read_record, write_record
-from seven_bench.store.run_folder import CONFIG, MASKS, MODEL, RunFolder
+from seven_bench.store.run_folder import RunFolder
 from seven_bench.store.tensors import write_tensors
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.environment import environment, peak_memory_bytes, reset_process
@@ -47,7 +48,6 @@ from seven_bench.training.start import start_name, starting_model
 
 log = logging.getLogger(__name__)
 Record = dict[str, Any]
-CHECKPOINT = "last.ckpt"  # in the run's folder while it is at work
 
 
 def run(config: Config, wait: bool = False, weights: bool = False) -> Record:
@@ -71,11 +71,11 @@ def run(config: Config, wait: bool = False, weights: bool = False) -> Record:
             return finished
         if (damage := folder.damage(weights)) is not None:
             log.warning("%s: %s: this run is done again", folder.path, damage)
-        (folder.path / "result.json").unlink(missing_ok=True)
+        (folder.path / RECORD).unlink(missing_ok=True)
         folder.write_config(config)
         if config["trainer"]["devices"] > 1:
             share_out(folder.path, config["trainer"]["devices"])
-            record = read_record(folder.path / "result.json")
+            record = read_record(folder.path / RECORD)
         else:
             record = work(config, identity, folder.path, needed)
         (folder.path / CHECKPOINT).unlink(missing_ok=True)
@@ -144,12 +144,12 @@ def _work(
     record["cost"] = _cost(config, scoring, trained, evaluation, began, needed)
     record["environment"] = environment(threads(config), machine.deterministic)
     if ranks.rank() == 0:
-        masks.save(folder / MASKS)
+        write_masks(masks, folder / MASKS)
         _save_model(model, folder / MODEL)
         record["efficiency"] = efficiency(module, data.example_batch(1), masks, folder / MODEL)
-        read_later = [n for n in (CONFIG, MASKS, MODEL, REWIND_FILE) if (folder / n).is_file()]
+        read_later = [n for n in (CONFIG, MASKS, MODEL, REWIND) if (folder / n).is_file()]
         record["integrity"] = {"files": RunFolder(folder).fingerprints(read_later)}
-        record = write_record(folder / "result.json", record)
+        record = write_record(folder / RECORD, record)
         summarize_in_wandb(record)
     return record
 

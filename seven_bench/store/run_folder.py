@@ -17,13 +17,12 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from seven_bench.store.atomic import replace_file
+from seven_bench.store.atomic import remove_drafts, replace_file
+from seven_bench.store.files import CONFIG, LOCK, MASKS, NEEDED, RECORD, STATUS
 from seven_bench.store.record import RecordError, read_record, write_json
 
 HEARTBEAT = 15.0  # seconds between two signs of life
 STALE = 5 * HEARTBEAT
-CONFIG, MASKS, MODEL = "config.yaml", "masks.safetensors", "model.safetensors"
-NEEDED = (CONFIG, MASKS, MODEL)
 
 
 def _each_text(value: Any, change: Callable[[str], str]) -> Any:
@@ -79,7 +78,7 @@ class RunFolder:
 
     def _read(self, weights: bool) -> dict[str, Any] | str | None:
         """The record, or why it does not count, or None where there is none."""
-        path = self.path / "result.json"
+        path = self.path / RECORD
         if not path.is_file():
             return None
         try:
@@ -140,7 +139,7 @@ class RunFolder:
 
     def _read_status(self) -> dict[str, Any]:
         try:
-            status: dict[str, Any] = json.loads((self.path / "status.json").read_text())
+            status: dict[str, Any] = json.loads((self.path / STATUS).read_text())
         except (OSError, ValueError):
             return {}
         return status
@@ -154,7 +153,7 @@ class RunFolder:
         Raises: BusyError when another process holds it and `wait` is false.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock", timeout=-1 if wait else 0)
+        lock = FileLock(self.path / LOCK, timeout=-1 if wait else 0)
         try:
             lock.acquire()
         except Timeout as error:
@@ -163,6 +162,7 @@ class RunFolder:
         started = time.time()
         beat = threading.Thread(target=self._beat, args=(stop, started), daemon=True)
         try:
+            remove_drafts(self.path)
             self._status("running", started)
             beat.start()
             yield
@@ -191,4 +191,4 @@ class RunFolder:
             "heartbeat": time.time(),
             **more,
         }
-        write_json(self.path / "status.json", status)
+        write_json(self.path / STATUS, status)

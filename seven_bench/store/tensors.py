@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from seven_bench.store.atomic import replacing
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def write_tensors(
@@ -21,18 +24,20 @@ def write_tensors(
     """Writes `tensors` (contiguous, none a view of another) to `path`, atomically.
 
     The same tensors and metadata make the same bytes.
+
+    Raises: OSError, with the path, when the disk refuses.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        partial.touch()
-        mode = partial.stat().st_mode  # safetensors' own files are private to their user
-        save_file(tensors, partial, metadata)
-        _sort_metadata(partial)
-        partial.chmod(mode)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as draft:
+        try:
+            save_file(tensors, draft, metadata)
+        except SafetensorError as error:  # its only reason to refuse tensors: the disk
+            full = "os error 28" in str(error)
+            raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
+        _sort_metadata(draft)
     return path
 
 
@@ -50,19 +55,31 @@ def _sort_metadata(path: Path) -> None:
         file.write(text.ljust(size))
 
 
+def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """All tensors of a file. Raises ValueError, with the path, when it is not a whole one."""
+    with read_tensors(path) as (tensors, _):
+        return tensors
+
+
 @contextmanager
 def read_tensors(
-    path: str | os.PathLike[str], kind: str
-) -> Iterator[tuple[dict[str, Tensor], dict[str, str]]]:
-    """Tensors and metadata of a file whose metadata's `format` is `kind`; to be read in the block.
+    path: str | os.PathLike[str], kind: str | None = None, framework: str = "pt"
+) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    """Tensors and metadata of a file, to be read in the block.
+
+    Args:
+        kind: what its metadata must give as `format`; None: anything.
+        framework: "pt": torch tensors; "np": NumPy arrays, without torch.
 
     Raises: ValueError with the path, for whatever is wrong with the file, here or in the block.
         FileNotFoundError.
     """
+    from safetensors import safe_open
+
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(path, framework) as file:
             metadata = file.metadata() or {}
-            if metadata.get("format") != kind:
+            if kind is not None and metadata.get("format") != kind:
                 raise ValueError(f"its format is not {kind}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         yield tensors, metadata

@@ -10,9 +10,9 @@ under way.
 from __future__ import annotations
 
 import logging
-import os
 import time
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pytorch_lightning as pl
 import torch
 
 from seven_bench import ranks
+from seven_bench.store.atomic import replacing
 from seven_bench.training.environment import random_state, restore_random_state
 from seven_bench.training.loggers import CurvesLogger
 
@@ -66,10 +67,10 @@ class Checkpoint(pl.Callback):
             self._write(trainer)
 
     def _write(self, trainer: pl.Trainer) -> None:
-        partial = self.path.with_name(self.path.name + ".partial")
-        trainer.save_checkpoint(partial, weights_only=False)
-        if ranks.rank() == 0:
-            os.replace(partial, self.path)
+        first = ranks.rank() == 0  # all take part, and the first writes
+        with replacing(self.path) if first else nullcontext(self.path) as draft:
+            trainer.save_checkpoint(draft, weights_only=False)
+        if first:
             for logger in _curves(trainer):
                 logger.save()
         self._written = time.monotonic()

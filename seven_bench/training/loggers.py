@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import os
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from seven_bench.store.atomic import replace_file
+from seven_bench.store.files import CURVES
 from seven_bench.store.run_folder import without_home
 
 log = logging.getLogger(__name__)
@@ -26,7 +29,7 @@ class CurvesLogger(Logger):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
-        self.path = folder / "metrics.csv"
+        self.path = folder / CURVES
         self.rows: dict[int, dict[str, Any]] = {}
 
     @property
@@ -60,12 +63,11 @@ class CurvesLogger(Logger):
         if not self.rows:  # Lightning saves at the start: what a run left here is not taken up yet
             return
         columns = sorted({name for row in self.rows.values() for name in row})
-        partial = self.path.with_name("metrics.csv.partial")
-        with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["step", *columns])
-            writer.writeheader()
-            writer.writerows({"step": step, **row} for step, row in sorted(self.rows.items()))
-        os.replace(partial, self.path)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, ["step", *columns])
+        writer.writeheader()
+        writer.writerows({"step": step, **row} for step, row in sorted(self.rows.items()))
+        replace_file(self.path, text.getvalue().encode())
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

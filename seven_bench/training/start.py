@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from seven_bench.errors import ConfigError
@@ -17,6 +16,8 @@ from seven_bench.pruning.prunable import family_of
 from seven_bench.settings.building import build
 from seven_bench.settings.identity import Config
 from seven_bench.settings.weights import begins_pretrained, locate
+from seven_bench.store.files import MODEL
+from seven_bench.store.tensors import load_tensors
 from seven_bench.training.environment import random_state, restore_random_state
 from seven_bench.training.finetune import Finetune, freeze_others
 from seven_bench.training.module import TaskModule
@@ -86,7 +87,7 @@ def prepare(
 def load_run(model: nn.Module, config: Config, record: dict[str, Any]) -> None:
     """Loads the final weights of a run of this output root."""
     folder = Path(config["output_root"]) / "runs" / record["run_id"]
-    model.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+    model.load_state_dict(load_tensors(folder / MODEL), strict=True)
 
 
 def load_pretrained(model: nn.Module, folder: Path) -> None:
@@ -122,11 +123,11 @@ def load_pretrained(model: nn.Module, folder: Path) -> None:
 def _read(folder: Path) -> dict[str, Tensor]:
     whole = folder / "model.safetensors"
     if whole.is_file():
-        return load_file(whole)
+        return load_tensors(whole)
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     state: dict[str, Tensor] = {}
     for shard in sorted(set(index["weight_map"].values())):
-        state.update(load_file(folder / Path(shard).name))
+        state.update(load_tensors(folder / Path(shard).name))
     return state
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from seven_bench.store.masks import write_masks
 from tests.benchmarks.step import METHODS, Training
 from tests.benchmarks.timing import Row
 
@@ -30,7 +31,7 @@ def rows() -> list[Row]:
         found.append(Row(name, sum(held.values()) / masks.total, "B", bound))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "masks.safetensors"
-        masks.save(path)
+        write_masks(masks, path)
         bits = 8 * path.stat().st_size / masks.total
     return [*found, Row("masks.safetensors, bits a weight", bits, "bits", 1.1)]
 

@@ -14,6 +14,7 @@ from seven_bench.export.csr import (
     make_sparse,
     save_sparse,
 )
+from seven_bench.store.masks import write_masks
 from tests.store.test_packed import pruned
 
 
@@ -82,6 +83,6 @@ def test_a_saved_sparse_model_loads_and_answers_the_same(name, tmp_path):
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     model, masks = pruned("vit")
-    masks.save(tmp_path / "masks.safetensors")
+    write_masks(masks, tmp_path / "masks.safetensors")
     with pytest.raises(ValueError, match=r"its format is not seven_bench\.csr"):
         load_sparse(model, tmp_path / "masks.safetensors")

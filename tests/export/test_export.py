@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from seven_bench.export import runs as exports
+from seven_bench.pruning import MaskSet
 from seven_bench.results.collect import read_finished
 from seven_bench.running.run import run
 from seven_bench.store.packed import load_packed
@@ -67,7 +68,7 @@ def test_the_packed_file_is_the_runs_model(folder):
     state, masks = load_packed(done.path)
     wanted = load_file(folder / "model.safetensors")
     assert all(torch.equal(state[name], value) for name, value in wanted.items())
-    assert masks.hash() == read_record(folder / "result.json")["mask_hash"]
+    assert MaskSet(masks).hash() == read_record(folder / "result.json")["mask_hash"]
 
 
 def test_logits_that_differ_leave_no_file(folder, monkeypatch):

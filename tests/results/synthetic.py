@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from seven_bench.bits import pack_bits
+from seven_bench.store.masks import FORMAT, PackedMasks
 from seven_bench.store.record import write_json
 
 LAYERS = [
@@ -117,12 +118,12 @@ def write_masks(path: Path, masks: Mapping[str, NDArray[np.bool_]]) -> None:
     """Write bool masks in the suite's packed format."""
     from safetensors.numpy import save_file
 
-    bits = {name: np.packbits(mask.ravel(), bitorder="little") for name, mask in masks.items()}
-    shapes = json.dumps({name: list(mask.shape) for name, mask in masks.items()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(
-        bits, path, metadata={"format": "seven_bench.masks/1", "shapes": shapes, "hash": "00"}
+    packed = PackedMasks(
+        {name: pack_bits(mask) for name, mask in masks.items()},
+        {name: mask.shape for name, mask in masks.items()},
     )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(packed.bits, path, metadata=packed.metadata(FORMAT))
 
 
 #: How far below dense each made-up method falls at full sparsity, in accuracy.

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from seven_bench.results.collect import collect
 from seven_bench.results.groups import split_groups
-from seven_bench.results.overlap import measure_jaccard, measure_overlaps, read_masks
+from seven_bench.results.overlap import measure_jaccard, measure_overlaps
+from seven_bench.store.masks import read_masks
 
 from .synthetic import make_record, write_masks, write_run
 
@@ -35,27 +35,6 @@ def test_masks_of_other_parameters_do_not_compare(tmp_path: Path) -> None:
     write_masks(tmp_path / "second", mask(0, size=12))
     with pytest.raises(ValueError, match="different sets"):
         measure_jaccard(read_masks(tmp_path / "first"), read_masks(tmp_path / "second"))
-
-
-def test_garbled_masks_say_so_in_one_line(tmp_path: Path) -> None:
-    path = tmp_path / "masks.safetensors"
-    write_masks(path, mask(1))
-    whole = path.read_bytes()
-    bits = {"a": np.zeros(1, np.uint8)}
-    for content in (b"", b"nonsense", whole[:-1], whole[:30]):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match="not a whole mask file") as error:
-            read_masks(path)
-        assert "\n" not in str(error.value)
-    save_file(bits, path, metadata={"shapes": '{"a": [3]}', "format": "other"})
-    with pytest.raises(ValueError, match="format 'other'"):
-        read_masks(path)
-    save_file(bits, path, metadata={"shapes": '{"a": [30]}', "format": "seven_bench.masks/1"})
-    with pytest.raises(ValueError, match="do not fit"):
-        read_masks(path)
-    save_file(bits, path)
-    with pytest.raises(ValueError, match="not a whole mask file"):
-        read_masks(path)
 
 
 def test_overlaps_of_a_group_within_the_budget(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from baselines.snip import SnipScore
 from seven_bench.pruning import MaskSet, Observation, Params, Score, prune
 from seven_bench.pruning.controls import Inverted, MagnitudeQuotas, corrupted, exchanged
 from seven_bench.running.run import run
+from seven_bench.store.masks import load_masks
 from tests.conftest import SHORT
 
 
@@ -122,7 +123,7 @@ def test_controls_on_digits(make_config):
         assert records[name]["control"] == name
         assert records[name]["params"] == records["none"]["params"], f"{name}: another count"
         folder = f"{config['output_root']}/runs/{records[name]['run_id']}"
-        masks[name] = MaskSet.load(f"{folder}/masks.safetensors")
+        masks[name] = MaskSet(load_masks(f"{folder}/masks.safetensors"))
         state = load_file(f"{folder}/model.safetensors")
         assert all(bool((state[n][~m] == 0).all()) for n, m in masks[name].items()), name
     assert len({record["run_id"] for record in records.values()}) == len(names)

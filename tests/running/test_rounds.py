@@ -14,6 +14,7 @@ from seven_bench.running import prune_and_train
 from seven_bench.running.rounds import ladder, level_below
 from seven_bench.running.run import run
 from seven_bench.settings.identity import identify
+from seven_bench.store.masks import load_masks
 from seven_bench.store.record import read_record
 from tests.conftest import SHORT
 
@@ -63,7 +64,7 @@ def test_lth_rewinds_to_the_same_weights_in_every_round(make_config, starts):
     assert [level["sparsity"] for level in rounds] == [0.0, 0.2, 0.36, 0.488, 0.5]
     assert len(starts) == 5
     theta = starts[0]
-    masks = [MaskSet.load(folder_of(level) / "masks.safetensors") for level in rounds]
+    masks = [MaskSet(load_masks(folder_of(level) / "masks.safetensors")) for level in rounds]
     for began, mask, level in zip(starts, masks, rounds, strict=True):
         assert mask.kept == 196_608 - round(level["sparsity"] * 196_608)
         for name, value in began.items():
@@ -125,7 +126,7 @@ def test_weights_are_rewound_to_a_step(make_config, starts):
     kept = load_file(folder_of(rounds[0]) / "rewind.safetensors")
     assert any(not torch.equal(kept[name], value) for name, value in starts[0].items())
     for level, began in zip(rounds[1:], starts[1:], strict=True):
-        mask = MaskSet.load(folder_of(level) / "masks.safetensors")
+        mask = MaskSet(load_masks(folder_of(level) / "masks.safetensors"))
         for name, value in began.items():
             wanted = kept[name] * mask[name] if name in mask else kept[name]
             assert torch.equal(value, wanted), name
@@ -144,7 +145,7 @@ def test_one_shot_after_prunes_what_was_trained(make_config, starts):
         config = make_config("pruner=one_shot_after", "sparsity=0.9", *given, *QUICK)
         record = run(config)
         dense = load_file(folder_of(levels(config)[0]) / "model.safetensors")
-        mask = MaskSet.load(folder_of(config) / "masks.safetensors")
+        mask = MaskSet(load_masks(folder_of(config) / "masks.safetensors"))
         assert mask.kept == 19_661
         for name, value in starts[-1].items():
             wanted = dense[name] * mask[name] if name in mask else dense[name]

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from seven_bench.pruning import MaskSet
-from seven_bench.running.run import CHECKPOINT, run
+from seven_bench.running.run import run
 from seven_bench.settings.identity import identify
+from seven_bench.store.files import CHECKPOINT
 from seven_bench.training import checkpoint as module
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.vision import VisionModule

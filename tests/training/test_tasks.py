@@ -17,6 +17,7 @@ from seven_bench.running.run import recipe_of, run
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import checked
 from seven_bench.settings.identity import conf_dir, dense_start, identify
+from seven_bench.store.masks import load_masks
 from seven_bench.store.record import read_record
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.environment import reset_process
@@ -123,7 +124,7 @@ def test_the_saved_model_is_the_plain_one(config_of, task):
     state = load_file(folder_of(config) / "model.safetensors")
     plain = plain_model(config["model"]["name"], task)
     plain.load_state_dict(state, strict=True)
-    masks = MaskSet.load(folder_of(config) / "masks.safetensors")
+    masks = MaskSet(load_masks(folder_of(config) / "masks.safetensors"))
     assert all(not state[name][~mask].any() for name, mask in masks.items())
     built = build(config["model"]["build"])
     built.load_state_dict(state)
@@ -231,7 +232,7 @@ def test_a_run_from_a_folder_of_weights(config_of, weights):
     state, start = (
         load_file(folder / "model.safetensors") for folder in (folder_of(config), weights)
     )
-    masks = MaskSet.load(folder_of(config) / "masks.safetensors")
+    masks = MaskSet(load_masks(folder_of(config) / "masks.safetensors"))
     for name, mask in masks.items():
         torch.testing.assert_close(state[name][mask], start[name][mask], atol=1e-6, rtol=0)
 
@@ -276,7 +277,7 @@ def test_strategies_with_methods(config_of, finetune, pruner):
     state = load_file(folder_of(config) / "model.safetensors")
     plain = plain_model("tiny_bert", "glue/sst2")
     plain.load_state_dict(state, strict=True)
-    masks = MaskSet.load(folder_of(config) / "masks.safetensors")
+    masks = MaskSet(load_masks(folder_of(config) / "masks.safetensors"))
     reset_process(config["seed"], 1, True)
     begin = starting_model(config, None).state_dict()
     assert all(not state[name][~mask].any() for name, mask in masks.items())
