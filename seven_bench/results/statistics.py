@@ -15,13 +15,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from seven_bench.results.groups import Group
+from seven_bench.results.groups import SEPARATOR, Group
 
 ALPHA = 0.05
 CONFIDENCE = 0.95
 #: Up to this many pairs the sign-flip test counts every assignment of signs.
-EXACT_PAIRS = 12
-RANDOM_FLIPS = 20_000
+EXACT_PAIRS = 30
+#: Beyond it, so many are drawn: the smallest p-value that can come out is 2 / 1,000,001.
+RANDOM_FLIPS = 1_000_000
 #: Data sets below which average ranks say nothing, and those that are wanted (Demsar 2006).
 FEWEST_BLOCKS = 5
 WANTED_BLOCKS = 10
@@ -89,24 +90,49 @@ def seeds_needed(tests: int, alpha: float = ALPHA) -> int:
     return n
 
 
+def smallest_p(pairs: int) -> float:
+    """The smallest p-value that a sign-flip test of so many pairs can give."""
+    return 2.0 ** (1 - pairs) if pairs <= EXACT_PAIRS else 2 / (RANDOM_FLIPS + 1)
+
+
 def sign_flip_p(differences: Floats) -> Floats:
     """Two-sided sign-flip p-values for mean 0, one a row. Shape (k, n), a column a pair.
 
-    Exact up to 12 pairs, else from 20,000 random assignments under a fixed seed.
+    Twice the share of all 2^n assignments of signs whose sum is at least as far out on the side
+    that was seen, at most 1. Exact up to 30 pairs: a sum of n terms is one over a half of them
+    plus one over the other half, so 2^(n/2) sorted sums stand for all (Horowitz & Sahni 1974).
+    Beyond, from a million assignments under a fixed seed, the one that was seen among them.
     """
-    tests, pairs = differences.shape
-    flips = 2**pairs if pairs <= EXACT_PAIRS else RANDOM_FLIPS
-    result = stats.permutation_test(
-        (differences,),
-        np.mean,
-        permutation_type="samples",
-        vectorized=True,
-        axis=-1,
-        n_resamples=flips,
-        batch=max(1, 4_000_000 // (tests * pairs)),  # about 32 MB at a time
-        rng=np.random.default_rng(0),
-    )
-    return np.atleast_1d(np.asarray(result.pvalue, dtype=float))
+    seen = np.abs(differences.sum(axis=1))
+    # Sums that are equal by hand differ in their last digits: such are counted as at least as far.
+    near = 1e-10 * np.abs(differences).sum(axis=1)
+    count = _count_all if differences.shape[1] <= EXACT_PAIRS else _count_drawn
+    shares = [count(row, at) for row, at in zip(differences, seen - near, strict=True)]
+    # The sums are symmetric: the share below -seen is the share above.
+    return np.minimum(1.0, 2 * np.array(shares, dtype=float))
+
+
+def _count_all(values: Floats, bound: float) -> float:
+    """The share of all signed sums of `values` that reach `bound`."""
+    half = len(values) // 2
+    left, right = _all_sums(values[:half]), np.sort(_all_sums(values[half:]))
+    below = np.searchsorted(right, bound - left, side="left")
+    return float((len(right) - below).sum()) / 2.0 ** len(values)
+
+
+def _all_sums(values: Floats) -> Floats:
+    sums = np.zeros(1)
+    for value in values.tolist():
+        sums = np.concatenate([sums + value, sums - value])
+    return sums
+
+
+def _count_drawn(values: Floats, bound: float) -> float:
+    rng, reached = np.random.default_rng(0), 0
+    for _ in range(10):  # about 40 MB at a time
+        signs = rng.integers(0, 2, (RANDOM_FLIPS // 10, len(values)), dtype=np.int8)
+        reached += int(((2 * signs.astype(np.float32) - 1) @ values >= bound).sum())
+    return (reached + 1) / (RANDOM_FLIPS + 1)
 
 
 @dataclass(frozen=True)
@@ -118,9 +144,12 @@ class Pairing:
     differences: tuple[float, ...]
 
 
-def pair_by_seed(group: Group, reference: str, at: Sequence[float] = ()) -> list[Pairing]:
+def pair_by_seed(
+    group: Group, reference: str, at: Sequence[float] = (), methods: Sequence[str] = ()
+) -> list[Pairing]:
     """Pair the methods of a group with `reference` by seed, at every sparsity or those in `at`.
 
+    `methods` limits whom it is paired with; a name without its variant stands for all variants.
     The dense runs pair with every sparsity. Sparsities where no seed is shared have no pairing.
     """
     dense = sorted(group.dense["method"].unique())
@@ -132,6 +161,8 @@ def pair_by_seed(group: Group, reference: str, at: Sequence[float] = ()) -> list
         for method in [*group.methods, *dense]:
             values = group.by_seed.get((method, 0.0 if method in dense else sparsity))
             if method == reference or base is None or values is None:
+                continue
+            if methods and not {method, method.partition(SEPARATOR)[0]} & set(methods):
                 continue
             difference = values - base
             difference = difference[np.isfinite(difference)]
@@ -178,7 +209,7 @@ def compare(
         raise ValueError(f"a margin of equality is positive, not {margin}")
     if not pairings:
         return []
-    needed = seeds_needed(len(pairings), alpha)
+    needed, level = seeds_needed(len(pairings), alpha), alpha / len(pairings)
     raw, equal = np.ones(len(pairings)), np.ones(len(pairings))
     low, high = np.full(len(pairings), np.nan), np.full(len(pairings), np.nan)
     sizes = np.array([len(pairing.differences) for pairing in pairings])
@@ -186,7 +217,7 @@ def compare(
         chosen = np.flatnonzero(sizes == n)
         samples = np.array([pairings[index].differences for index in chosen.tolist()])
         low[chosen], high[chosen] = t_interval(samples)
-        if n >= needed:
+        if smallest_p(int(n)) <= level:
             raw[chosen] = sign_flip_p(samples)
             if margin is not None:
                 equal[chosen] = [_equality_p(sample, margin) for sample in samples]
@@ -194,12 +225,12 @@ def compare(
     comparisons = []
     for index, pairing in enumerate(pairings):
         mean = float(np.mean(pairing.differences))
-        tested = sizes[index] >= needed
+        tested = smallest_p(int(sizes[index])) <= level
         p = float(adjusted[index]) if tested else math.nan
         words = (
             _conclude(mean if higher_is_better else -mean, p, float(equal[index]), margin, alpha)
             if tested
-            else f"too few seeds to test ({sizes[index]} of {needed})"
+            else _refuse(int(sizes[index]), needed, len(pairings))
         )
         comparisons.append(
             Comparison(
@@ -215,6 +246,12 @@ def compare(
             )
         )
     return comparisons
+
+
+def _refuse(pairs: int, needed: int, tests: int) -> str:
+    if pairs < needed:
+        return f"too few seeds to test ({pairs} of {needed})"
+    return f"too many tests for {RANDOM_FLIPS:,} drawn flips ({tests})"
 
 
 def _effect(differences: Sequence[float]) -> float:

@@ -20,6 +20,7 @@ from seven_bench.results.statistics import (
     sampling_interval,
     seeds_needed,
     sign_flip_p,
+    smallest_p,
     summarise,
 )
 
@@ -67,7 +68,7 @@ def test_six_wins_of_six_are_two_of_64() -> None:
 
 
 @settings(deadline=None, max_examples=50)  # the first call imports much
-@given(st.lists(st.integers(-20, 20), min_size=2, max_size=7))
+@given(st.lists(st.integers(-20, 20), min_size=1, max_size=9))
 def test_sign_flips_against_counting_all(values: list[int]) -> None:
     seen = sum(values)
     sums = [
@@ -80,11 +81,54 @@ def test_sign_flips_against_counting_all(values: list[int]) -> None:
     assert sign_flip_p(np.array([values], dtype=float))[0] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("pairs", [8, 15, 20, 30])
+def test_equal_differences_are_a_binomial(pairs: int) -> None:
+    """`losses` of n equal differences: the two tails of n coins, exact also where ties are all."""
+    for losses in (0, 1, pairs // 3):
+        values = np.full(pairs, 0.1)  # which no binary number is
+        values[:losses] *= -1
+        expected = 2 * sum(math.comb(pairs, k) for k in range(losses + 1)) / 2**pairs
+        assert sign_flip_p(values[None])[0] == pytest.approx(min(1.0, expected), rel=1e-12)
+
+
+def test_exact_against_scipy() -> None:
+    from scipy.stats import permutation_test
+
+    differences = np.random.default_rng(0).normal(0.5, 1, (3, 12))
+    counted = permutation_test(
+        (differences,), np.mean, permutation_type="samples", axis=-1, n_resamples=2**12
+    )
+    assert sign_flip_p(differences) == pytest.approx(counted.pvalue)
+
+
 def test_many_pairs_are_sampled_and_repeatable() -> None:
-    differences = np.tile([1.0, 2.0, 3.0, 4.0], (2, 4))
-    first, second = sign_flip_p(differences), sign_flip_p(differences)
-    assert (first == second).all()
-    assert (first < 0.001).all()
+    wins, pairs = 30, 45
+    values = np.repeat([0.1, -0.1], [wins, pairs - wins])
+    expected = 2 * sum(math.comb(pairs, k) for k in range(wins, pairs + 1)) / 2**pairs
+    first, second = sign_flip_p(values[None]), sign_flip_p(values[None])
+    assert first == second == pytest.approx(expected, rel=0.03)  # 3 errors of 1,000,000 draws
+    assert sign_flip_p(np.ones((1, 60)))[0] == smallest_p(60) == 2 / 1_000_001
+
+
+def test_what_could_not_be_rejected_is_not_tested() -> None:
+    """With drawn flips a p-value has a floor, and Holm multiplies it."""
+    clear = tuple(0.1 + 0.001 * index for index in range(31))
+    assert compare([Pairing("a", 0.9, clear)])[0].p == pytest.approx(2e-6, rel=1e-3)
+    family = [Pairing("a", 0.9, clear), Pairing("b", 0.9, clear[:30])]
+    drawn, counted = compare(family, alpha=2e-6)  # the floor is 2e-6, and half of that is asked
+    assert drawn.words == "too many tests for 1,000,000 drawn flips (2)"
+    assert math.isnan(drawn.p)
+    assert counted.words == "better than the reference"
+
+
+def test_a_family_may_be_chosen_by_method(tmp_path: Path) -> None:
+    for pruner, control in (("a", "none"), ("a", "shuffle"), ("b", "none"), ("c", "none")):
+        for seed in range(2):
+            write_run(tmp_path, make_record(pruner=pruner, control=control, seed=seed))
+    (group,) = split_groups(collect([tmp_path]).records)
+    assert len(pair_by_seed(group, "b")) == 3
+    named = [pairing.method for pairing in pair_by_seed(group, "b", methods=["a"])]
+    assert sorted(named) == ["a", "a \N{MIDDLE DOT} shuffle"]
 
 
 def test_too_few_seeds_say_how_many_would_do() -> None:
