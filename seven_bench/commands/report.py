@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from seven_bench.results.groups import Group
-    from seven_bench.results.statistics import Ranking
+    from seven_bench.results.statistics import Comparison, Ranking
     from seven_bench.results.styles import Style
     from seven_bench.results.tables import Table
 
@@ -23,6 +23,7 @@ examples:
   seven-bench report outputs --out report
   seven-bench report outputs/runs/digits ../cluster/outputs --out report
   seven-bench report outputs --out report --margin 0.005 --at 0.9 --reference magnitude
+  seven-bench report outputs --out report --at 0.95 --methods snip,seven_pre,seven_pre_signed
 
 DIR gets index.html (one file, opens without a network), results.csv (a row a run), table.md,
 table.tex and figures/*.png. Damaged records are named and left out. Without any record the
@@ -43,6 +44,7 @@ class Report:
     damaged: list[tuple[Path, str]]
     unfinished: list[tuple[Path, str]]
     tables: list[Table] = field(repr=False)
+    families: list[tuple[str, list[Comparison]]] = field(repr=False, default_factory=list)
 
 
 def write_report(
@@ -52,18 +54,20 @@ def write_report(
     margin: float | None = None,
     at: Sequence[float] = (),
     reference: str | None = None,
+    methods: Sequence[str] = (),
     mask_budget: int = 2**30,
 ) -> Report:
     """Read every record at or below `roots` and write page, tables and figures to `out`.
 
-    `margin`, in the metric's unit, is what may count as equal. `at` limits the comparisons, and so
-    their family, to some sparsities; `reference` is the method that the page compares with at
-    first. At most `mask_budget` bytes of masks are read for their overlap. Each file is replaced
-    whole. Raises FileNotFoundError for a root that does not exist and ValueError where there is
-    no record, the margin is not positive or the reference is not among the methods.
+    `margin`, in the metric's unit, is what may count as equal. `at` and `methods` limit the
+    comparisons, and so their family, to some sparsities and methods; `reference` is the method that
+    the page compares with at first, and that the report's `families` are held against. At most
+    `mask_budget` bytes of masks are read for their overlap. Each file is replaced whole. Raises
+    FileNotFoundError for a root that does not exist and ValueError where there is no record, the
+    margin is not positive or a method is not there.
     """
     from seven_bench.results import collect, page, plots, tables
-    from seven_bench.results.groups import split_groups
+    from seven_bench.results.groups import SEPARATOR, split_groups
     from seven_bench.results.overlap import measure_overlaps
     from seven_bench.results.styles import assign_styles
     from seven_bench.store.atomic import replace_file
@@ -79,11 +83,13 @@ def write_report(
         raise ValueError(f"no {RECORD} that can be read in {where}{count}")
     out = Path(out)
     groups = split_groups(collected.records)
-    methods = [name for group in groups for name in [*group.methods, *group.dense["method"]]]
-    if reference is not None and reference not in methods:
-        known = ", ".join(sorted(set(methods)))
-        raise ValueError(f"no method is named {reference!r}; there are {known}")
-    styles = assign_styles(methods)
+    named = [name for group in groups for name in [*group.methods, *group.dense["method"]]]
+    known = {*named, *(name.partition(SEPARATOR)[0] for name in named)}
+    for wanted in (*((reference,) if reference is not None else ()), *methods):
+        if wanted not in known:
+            told = ", ".join(sorted(set(named)))
+            raise ValueError(f"no method is named {wanted!r}; there are {told}")
+    styles = assign_styles(named)
     shown = tables.build_tables(groups, margin)
     ranks = rank_groups(groups)
     overlaps = measure_overlaps(groups, mask_budget)
@@ -100,6 +106,7 @@ def write_report(
         margin=margin,
         at=tuple(at),
         reference=reference,
+        methods=tuple(methods),
     )
     report = Report(
         page=out / "index.html",
@@ -111,6 +118,7 @@ def write_report(
         damaged=damaged,
         unfinished=collected.unfinished,
         tables=shown,
+        families=compare_families(groups, reference, at, methods, margin),
     )
     csv = collected.records.drop(columns="layers").to_csv(index=False)
     replace_file(report.csv, csv.encode())
@@ -123,6 +131,32 @@ def write_report(
         figures.append(path)
     replace_file(report.page, page.render_page(content, out).encode())
     return replace(report, figures=tuple(figures))
+
+
+def compare_families(
+    groups: Sequence[Group],
+    reference: str | None,
+    at: Sequence[float],
+    methods: Sequence[str],
+    margin: float | None,
+) -> list[tuple[str, list[Comparison]]]:
+    """The comparisons with a reference, one family a group, under a title; none without one.
+
+    Where none is named, methods are held against the first of `methods`.
+    """
+    from seven_bench.results.statistics import compare, pair_by_seed
+
+    reference = reference or (methods[0] if methods else None)
+    if reference is None:
+        return []
+    found = []
+    for group in groups:
+        if pairings := pair_by_seed(group, reference, at, methods):
+            higher = group.metric.higher_is_better
+            family = compare(pairings, higher_is_better=higher, margin=margin)
+            count = f"{len(family)} test{'s' * (len(family) > 1)}"
+            found.append((f"{group.title}, against {reference}: a family of {count}", family))
+    return found
 
 
 def _draw_figures(
@@ -207,6 +241,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--reference", metavar="METHOD", help="method that the page compares with at first"
     )
     parser.add_argument(
+        "--methods",
+        type=lambda text: tuple(filter(None, text.split(","))),
+        default=(),
+        metavar="A,B,...",
+        help="compare these methods only, with the first of them where no --reference is named; to "
+        "be chosen before looking too",
+    )
+    parser.add_argument(
         "--mask-budget",
         type=int,
         default=1024,
@@ -219,7 +261,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line. Returns 0, or 1 after one line that says what is wrong."""
     options = build_parser().parse_args(argv)
-    from seven_bench.results.tables import to_terminal
+    from seven_bench.results.tables import family_to_terminal, to_terminal
     from seven_bench.terminal import console as make_console
 
     try:
@@ -229,6 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             margin=options.margin,
             at=options.at,
             reference=options.reference,
+            methods=options.methods,
             mask_budget=options.mask_budget * 2**20,
         )
     except (OSError, ValueError) as error:
@@ -237,6 +280,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = make_console()
     for table in report.tables:
         console.print(to_terminal(table))
+        console.print()
+    for title, family in report.families:
+        console.print(family_to_terminal(title, family))
         console.print()
     for path, reason in report.damaged:
         print(f"left out: {path}: {reason}", file=sys.stderr)

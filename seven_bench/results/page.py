@@ -73,6 +73,7 @@ class PageContent:
     margin: float | None = None
     at: tuple[float, ...] = ()
     reference: str | None = None
+    methods: tuple[str, ...] = ()
 
 
 def render_page(content: PageContent, folder: str | Path) -> str:
@@ -230,7 +231,7 @@ def _describe_comparisons(group: Group, content: PageContent) -> dict[str, Any]:
     against, families = {}, {}
     methods = [*sorted(group.dense["method"].unique()), *group.methods]
     for reference in methods:
-        pairings = pair_by_seed(group, reference, content.at)
+        pairings = pair_by_seed(group, reference, content.at, content.methods)
         if not pairings:
             continue
         family = compare(

@@ -107,9 +107,11 @@ def sign_flip_p(differences: Floats) -> Floats:
     # Sums that are equal by hand differ in their last digits: such are counted as at least as far.
     near = 1e-10 * np.abs(differences).sum(axis=1)
     count = _count_all if differences.shape[1] <= EXACT_PAIRS else _count_drawn
-    shares = [count(row, at) for row, at in zip(differences, seen - near, strict=True)]
+    shares: Floats = np.array(
+        [count(row, at) for row, at in zip(differences, seen - near, strict=True)]
+    )
     # The sums are symmetric: the share below -seen is the share above.
-    return np.minimum(1.0, 2 * np.array(shares, dtype=float))
+    return np.clip(2 * shares, 0.0, 1.0)
 
 
 def _count_all(values: Floats, bound: float) -> float:

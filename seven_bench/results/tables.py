@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from seven_bench.results.groups import Group, split_groups
-from seven_bench.results.statistics import Summary, sampling_interval, summarise
+from seven_bench.results.statistics import Comparison, Summary, sampling_interval, summarise
 
 if TYPE_CHECKING:
     from rich.table import Table as TerminalTable
@@ -364,5 +364,40 @@ def to_terminal(table: Table) -> TerminalTable:
             Text(row.label),  # as Text: markup in a method's name stays text
             *cells,
             end_section=row.whole and following is not None and not following.whole,
+        )
+    return shown
+
+
+def family_to_terminal(title: str, family: Sequence[Comparison]) -> TerminalTable:
+    """One family of comparisons: differences and intervals in the record's unit."""
+    from rich import box
+    from rich.table import Table as TerminalTable
+    from rich.text import Text
+
+    shown = TerminalTable(
+        title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, show_edge=False
+    )
+    for head in (
+        "method",
+        "sparsity",
+        "pairs",
+        "difference",
+        "95 % interval",
+        "p, Holm",
+        "in words",
+    ):
+        shown.add_column(head, justify="left" if head in ("method", "in words") else "right")
+    for one in family:
+        low, high, p = (
+            f"{v:+.4f}" if math.isfinite(v) else MISSING for v in (one.low, one.high, one.p)
+        )
+        shown.add_row(
+            Text(one.method),
+            format_sparsity(one.sparsity),
+            str(one.pairs),
+            f"{one.difference:+.4f}",
+            MISSING if low == MISSING else f"{low} to {high}",
+            p.removeprefix("+"),
+            one.words,
         )
     return shown

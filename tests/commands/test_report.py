@@ -48,6 +48,27 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert told.err == ""
 
 
+def test_a_family_is_chosen_before_looking(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two methods at one sparsity are one test, for which six seeds do; four methods are not."""
+    for seed in range(6):
+        for rank, pruner in enumerate(("a", "b", "c", "d")):
+            for sparsity in (0.5, 0.9):
+                value = 0.9 - 0.1 * rank + 0.001 * seed
+                changes = {"metric__value": value, "sparsity__target": sparsity}
+                write_run(tmp_path / "runs", make_record(pruner=pruner, seed=seed, **changes))
+    told = {}
+    for chosen in (["--methods", "b,a", "--at", "0.9"], ["--reference", "b"]):
+        arguments = [str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--mask-budget", "0"]
+        assert main([*arguments, *chosen]) == 0
+        told[chosen[0]] = capsys.readouterr().out
+    assert "against b: a family of 1 test" in told["--methods"]
+    assert "better than the reference" in told["--methods"]
+    assert "against b: a family of 6 tests" in told["--reference"]
+    assert "too few seeds to test (6 of 8)" in told["--reference"]
+
+
 @pytest.mark.parametrize("exists", [True, False])
 def test_no_records_are_one_line_and_status_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], exists: bool
@@ -68,6 +89,7 @@ def test_no_records_are_one_line_and_status_1(
         (("--margin", "0"), "the margin of equality must be positive, not 0.0"),
         (("--margin", "nan"), "must be positive"),
         (("--reference", "snap"), "no method is named 'snap'; there are a, snip"),
+        (("--methods", "a,snap"), "no method is named 'snap'; there are a, snip"),
     ],
 )
 def test_bad_options_are_one_line(
