@@ -24,8 +24,10 @@ class MovementScore(Score):
         self.movement = zeros(params)
 
     def observe(self, seen: Observation) -> None:
-        for name, weight in seen.params.items():  # one operation: nothing to fuse
-            self.movement[name].addcmul_(weight.detach(), seen.grads[name], value=-1)
+        names = list(self.movement)  # one operation: nothing to fuse
+        weights = [seen.params[name].detach() for name in names]
+        grads = [seen.grads[name] for name in names]
+        torch._foreach_addcmul_(list(self.movement.values()), weights, grads, value=-1)
 
     def scores(self, params: Params, masks: Params) -> Params:
         return self.movement

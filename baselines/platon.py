@@ -27,7 +27,7 @@ class PlatonScore(Score):
 
     def __init__(self, b1: float = 0.85, b2: float = 0.95, window: int = 10) -> None:
         self.b1, self.b2, self.window = b1, b2, window
-        self.look, self.smooth = Fused(look_update), Fused(smooth_update)
+        self.look, self.smooth = Fused(look_update, state=1), Fused(smooth_update, state=3)
 
     def reset(self, params: Params, generator: object = None) -> None:
         self.local, self.sensitivity, self.uncertainty = zeros(params), zeros(params), zeros(params)

@@ -69,13 +69,13 @@ def allocate(
         raise ValueError(f"distribution={mode!r}: allowed are {', '.join(DISTRIBUTIONS)}")
     if pattern not in PATTERNS:
         raise ValueError(f"pattern={pattern!r}: allowed are {', '.join(PATTERNS)}")
-    from seven_bench.pruning.threshold import count_true
+    from seven_bench.pruning.threshold import counted
 
     form = PATTERNS[pattern]
     if mode not in form.distributions:
         allowed = ", ".join(form.distributions)
         raise ValueError(f"distribution={mode!r}: pattern={pattern} allows {allowed}")
-    living = {name: count_true(mask) for name, mask in masks.items()}
+    living = counted(masks)
     if not 0 <= count <= sum(living.values()):
         raise ValueError(f"cannot keep {count} weights: {sum(living.values())} live")
     quota = weights if mode == "lamp" and weights is not None else scores
@@ -94,7 +94,7 @@ def _whole_units(
     for name, one in size.items():
         available[one] = available.get(one, 0) + units[name]
     means = {name: form.reduce(name, score) for name, score in scores.items()}
-    alive = {name: form.reduce(name, mask) for name, mask in masks.items()}
+    alive = form.living_units(masks)
     if mode == "global":
         ideal = _best_that_fit(means, alive, size, count) if len(available) > 1 else {}
     else:
@@ -127,7 +127,7 @@ def _best_that_fit(
     }
     tensor = torch.cat([torch.full(m.shape, i) for i, m in enumerate(means.values())])
     weight = torch.tensor([size[name] for name in means])[tensor]
-    order = torch.cat([mean.cpu() for mean in means.values()]).argsort(descending=True, stable=True)
+    order = torch.cat(list(means.values())).cpu().argsort(descending=True, stable=True)
     taken = tensor[order][weight[order].cumsum(0) <= count]
     units = torch.bincount(taken, minlength=len(means)).tolist()
     return {name: n * size[name] for name, n in zip(means, units, strict=True)}
@@ -184,12 +184,20 @@ def _per_row(scores: Params, masks: Params, living: dict[str, int], count: int) 
     """The same density in every row, and so in every tensor; counts of rows differ by one."""
     counts = _uniform(scores, masks, living, count)
     counts.rows = {}
-    for name, mask in masks.items():
-        alive = mask.reshape(mask.shape[0], -1).sum(1).tolist()
+    for name, alive in _living_of_rows(masks).items():
         lives = {str(row): lives for row, lives in enumerate(alive)}
         rows = _in_proportion(dict.fromkeys(lives, 1), lives, counts[name])
         counts.rows[name] = list(rows.values())
     return counts
+
+
+def _living_of_rows(masks: Params) -> dict[str, list[int]]:
+    """How much of each row is true, by tensor; of a device's all is read at once."""
+    import torch
+
+    sums = [mask.reshape(mask.shape[0], -1).sum(1) for mask in masks.values()]
+    found = torch.cat(sums).cpu().split([len(rows) for rows in sums])  # type: ignore[no-untyped-call]
+    return {name: rows.tolist() for name, rows in zip(masks, found, strict=True)}
 
 
 def _in_proportion(share: dict[str, int], living: dict[str, int], count: int) -> Counts:

@@ -5,7 +5,8 @@ weights on. Below, and where nothing can be compiled, the same function runs ope
 over chunks that stay in a core's cache. Size alone decides, and on a CPU both give the same bits,
 as long as the function leaves out what does not round each product and sum by itself: `sqrt`
 (MKL's errs in the last bit and is slow on denormals; take `rsqrt` and `reciprocal`), `lerp`,
-`addcmul`, `alpha=`.
+`addcmul`, `alpha=`. On a GPU a launch costs more than a tensor's update, so all tensors are updated
+as one: what does not lie side by side (weights, gradients) is copied so first.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 
+from seven_bench.pruning import device
 from seven_bench.pruning.prunable import Params
 
 log = logging.getLogger(__name__)
@@ -31,12 +33,13 @@ class Fused:
     Args:
         update: a module's function, elementwise over flat tensors of one length (one from each
             group of the call) and then numbers; it writes into those tensors that are state.
+        state: how many of the last groups are state.
 
     `path` says which way it ran last: "compiled" or "eager"; None before the first call.
     """
 
-    def __init__(self, update: Callable[..., None]) -> None:
-        self.update = update
+    def __init__(self, update: Callable[..., None], state: int) -> None:
+        self.update, self.state = update, state
         self.path: str | None = None
         self._compiles: dict[torch.device, bool] = {}
 
@@ -45,28 +48,43 @@ class Fused:
         """Updates. `groups` are in the order of `update`'s tensors and agree in names and shapes;
         those written to are contiguous.
         """
-        rows = [[group[name].detach().reshape(-1) for group in groups] for name in groups[0]]
-        size = sum(row[0].numel() for row in rows)
+        size = sum(tensor.numel() for tensor in groups[0].values())
         large = size >= COMPILED_FROM
-        path = "compiled" if large and self._can_compile(rows[0], constants) else "eager"
+        path = "compiled" if large and self._can_compile(groups, constants) else "eager"
         if path != self.path:
             level = logging.INFO if large else logging.DEBUG  # small ones are always eager
             log.log(level, "%s of %s weights: %s", self.update.__name__, f"{size:,}", path)
         self.path = path
-        for row in rows:
-            if self.path == "compiled":
-                _compiled(self.update)(*row, *constants)
-                continue
-            chunks: Any = [tensor.split(CHUNK) for tensor in row]  # type: ignore[no-untyped-call]
+        compiled = path == "compiled"
+        update = _compiled(self.update) if compiled else self.update
+        if device.on_gpu(groups[0]):
+            self._update_as_one(update, groups, constants)
+            return
+        for name in groups[0]:
+            row: Any = [group[name].detach().reshape(-1) for group in groups]
+            chunks = [(tensor,) if compiled else tensor.split(CHUNK) for tensor in row]
             for chunk in zip(*chunks, strict=True):
-                self.update(*chunk, *constants)
+                update(*chunk, *constants)
 
-    def _can_compile(self, row: list[torch.Tensor], constants: tuple[float, ...]) -> bool:
-        device = row[0].device
-        if device not in self._compiles:
-            probe = [tensor[:64].clone() for tensor in row]
-            self._compiles[device] = _compiles(self.update, probe, constants)
-        return self._compiles[device]
+    def _update_as_one(
+        self, update: Callable[..., None], groups: tuple[Params, ...], constants: tuple[float, ...]
+    ) -> None:
+        for names in device.batches(groups[0]):
+            parts = [[group[name] for name in names] for group in groups]
+            whole = [device.joined(tensors) for tensors in parts]
+            update(*whole, *constants)
+            for tensors, flat in zip(parts[-self.state :], whole[-self.state :], strict=True):
+                if not device.share_memory(flat, tensors[0]):  # the state did not lie side by side
+                    cut: Any = flat.split([t.numel() for t in tensors])  # type: ignore[no-untyped-call]
+                    torch._foreach_copy_([t.view(-1) for t in tensors], list(cut))
+
+    def _can_compile(self, groups: tuple[Params, ...], constants: tuple[float, ...]) -> bool:
+        first = [next(iter(group.values())).detach().reshape(-1) for group in groups]
+        where = first[0].device
+        if where not in self._compiles:
+            probe = [tensor[:64].clone() for tensor in first]
+            self._compiles[where] = _compiles(self.update, probe, constants)
+        return self._compiles[where]
 
 
 @cache

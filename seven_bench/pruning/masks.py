@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from seven_bench.bits import hash_masks, pack_bits
+from seven_bench.pruning import device
 from seven_bench.pruning.distributions import Counts, allocate, kept_count
 from seven_bench.pruning.patterns import PATTERNS
 from seven_bench.pruning.prunable import Params
-from seven_bench.pruning.threshold import check_finite, kth_largest, select_top
+from seven_bench.pruning.threshold import check_finite, counted, kth_largest, select_each
 
 
 class MaskSet(dict[str, Tensor]):
@@ -27,7 +28,8 @@ class MaskSet(dict[str, Tensor]):
     @classmethod
     def ones(cls, params: Params) -> MaskSet:
         """Everything lives."""
-        return cls({n: torch.ones_like(p, dtype=torch.bool) for n, p in params.items()})
+        masks = {n: torch.ones_like(p, dtype=torch.bool) for n, p in params.items()}
+        return cls(device.side_by_side(masks) if device.on_gpu(masks) else masks)
 
     @property
     def total(self) -> int:
@@ -35,7 +37,7 @@ class MaskSet(dict[str, Tensor]):
 
     @property
     def kept(self) -> int:
-        return sum(int(mask.count_nonzero()) for mask in self.values())
+        return sum(counted(self).values())
 
     @property
     def sparsity(self) -> float:
@@ -44,13 +46,13 @@ class MaskSet(dict[str, Tensor]):
 
     def empty_layers(self) -> list[str]:
         """Names of the parameters of which nothing is left."""
-        return [name for name, mask in self.items() if not bool(mask.any())]
+        return [name for name, kept in counted(self).items() if kept == 0]
 
     def summary(self) -> dict[str, dict[str, int]]:
         """Kept and total weights per parameter."""
         return {
-            name: {"kept": int(mask.count_nonzero()), "total": mask.numel()}
-            for name, mask in self.items()
+            name: {"kept": kept, "total": self[name].numel()}
+            for name, kept in counted(self).items()
         }
 
     @torch.no_grad()
@@ -98,43 +100,51 @@ def make_masks(
     """
     if pattern not in PATTERNS:
         raise ValueError(f"pattern={pattern!r}: allowed are {', '.join(PATTERNS)}")
-    form, made = PATTERNS[pattern], MaskSet()
-    threshold = counts.threshold if isinstance(counts, Counts) else None
+    form = PATTERNS[pattern]
+    size = {name: math.prod(form.unit(name, score.shape)) for name, score in scores.items()}
     rows = counts.rows if isinstance(counts, Counts) else None
-    total = sum(mask.numel() for mask in masks.values())
-    final = form.group is not None and sum(counts.values()) * form.group[1] <= (
-        total * form.group[0]
-    )
+    if rows is not None or form.group is not None:
+        check_finite(scores)
+    if rows is not None:
+        return MaskSet((n, _best_of_rows(s, masks[n], rows[n])) for n, s in scores.items())
+    if form.group is not None:
+        return _best_of_groups(scores, masks, counts, form.group)
+    if form.single:
+        threshold = counts.threshold if isinstance(counts, Counts) else None
+        return MaskSet(select_each(scores, masks, counts, threshold))
+    means = {name: form.reduce(name, score) for name, score in scores.items()}
+    alive = form.living_units({name: masks[name] for name in scores})
+    units = select_each(means, alive, {name: counts[name] // size[name] for name in scores})
+    return MaskSet((n, form.expand(n, units[n], tuple(s.shape))) for n, s in scores.items())
+
+
+def _best_of_groups(
+    scores: Params, masks: Params, counts: dict[str, int], group: tuple[int, int]
+) -> MaskSet:
+    """The best N of every M, and where the counts add up to more, the best of the rest."""
+    n, m = group
+    best = {}
     for name, score in scores.items():
-        living, count = masks[name], counts[name]
-        size = math.prod(form.unit(name, score.shape))
-        if rows is not None:
-            made[name] = _best_of_rows(name, score, living, torch.tensor(rows[name]))
-        elif form.group is not None:
-            n, m = form.group
-            best = _best_of_rows(name, score.reshape(-1, m), living.reshape(-1, m), torch.tensor(n))
-            made[name] = best = best.view(living.shape)
-            if not final:
-                more = max(0, count - int(best.count_nonzero()))
-                made[name] = best | select_top(name, score, living & ~best, more)
-        elif form.single:
-            made[name] = select_top(name, score, living, count, threshold)
-        else:
-            means, alive = form.reduce(name, score), form.reduce(name, living)
-            units = select_top(name, means, alive, count // size)
-            made[name] = form.expand(name, units, tuple(score.shape))
-    return made
+        found = _best_of_rows(score.reshape(-1, m), masks[name].reshape(-1, m), n)
+        best[name] = found.view(masks[name].shape)
+    if sum(counts.values()) * m <= sum(mask.numel() for mask in masks.values()) * n:
+        return MaskSet(best)
+    more = {name: max(0, counts[name] - held) for name, held in counted(best).items()}
+    rest = select_each(scores, {name: masks[name] & ~best[name] for name in scores}, more)
+    return MaskSet((name, mask | rest[name]) for name, mask in best.items())
 
 
-def _best_of_rows(name: str, score: Tensor, living: Tensor, counts: Tensor) -> Tensor:
+def _best_of_rows(score: Tensor, living: Tensor, counts: int | list[int]) -> Tensor:
     """The `counts` (one number, or one a row) best living weights of each row, a mask."""
-    if not bool(torch.isfinite(score).all()):
-        raise ValueError(f"scores of {name} are not finite")
     alive = living.reshape(living.shape[0], -1)
     ranked = score.detach().float().reshape(alive.shape).where(alive, float("-inf"))
-    order = ranked.argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(alive.shape[1]) < counts.reshape(-1, 1)
-    best = torch.zeros_like(alive).scatter_(1, order, places.to(alive.device).expand_as(alive))
+    wanted = torch.tensor(counts, device=alive.device).reshape(-1, 1)
+    if alive.is_cuda:
+        best = device.ranks(ranked) < wanted
+    else:
+        order = ranked.argsort(dim=1, descending=True, stable=True)
+        places = (torch.arange(alive.shape[1]) < wanted).expand_as(alive)
+        best = torch.zeros_like(alive).scatter_(1, order, places)
     return (best & alive).view(living.shape)
 
 
@@ -168,6 +178,9 @@ def prune(
         threshold = kth_largest(scores, masks, k) if k else float("inf")
         return MaskSet((n, (score >= threshold) & masks[n]) for n, score in scores.items())
     count = reachable_count(masks, sparsity, pattern)
+    single = distribution == "global" and PATTERNS[pattern].single
+    if single and count and device.on_gpu(scores):  # without counts by tensor: nobody reads them
+        return MaskSet(device.top_masks(scores, masks, count))
     counts = allocate(
         scores, masks, count=count, mode=distribution, pattern=pattern, weights=weights
     )

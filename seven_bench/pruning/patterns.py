@@ -53,19 +53,25 @@ class Pattern:
         return rows, columns
 
     def reduce(self, name: str, weight: Tensor) -> Tensor:
-        """The mean of every unit, float32 [d_out / rows, d_in / columns].
-
-        Of a bool mask: whether the unit lives.
-        Raises: ValueError when a mask holds only a part of a unit.
-        """
+        """The mean of every unit, float32 [d_out / rows, d_in / columns]."""
         rows, columns = self.unit(name, weight.shape)
         blocks = weight.reshape(weight.shape[0] // rows, rows, -1, columns)
-        means = blocks.float().mean((1, 3))
-        if weight.is_floating_point():
-            return means
-        if bool(((means != 0) & (means != 1)).any()):
-            raise ValueError(f"the mask of {name} holds parts of {rows}x{columns} blocks")
-        return means != 0
+        return blocks.float().mean((1, 3))
+
+    def living_units(self, masks: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Which units live, bool, of the shapes of `reduce`.
+
+        Raises: ValueError when a mask holds only a part of a unit.
+        """
+        from seven_bench.pruning.threshold import counted
+
+        alive = {name: self.reduce(name, mask) != 0 for name, mask in masks.items()}
+        weights, units = counted(masks), counted(alive)
+        for name, mask in masks.items():
+            rows, columns = self.unit(name, mask.shape)
+            if weights[name] != units[name] * rows * columns:
+                raise ValueError(f"the mask of {name} holds parts of {rows}x{columns} blocks")
+        return alive
 
     def expand(self, name: str, units: Tensor, shape: tuple[int, ...]) -> Tensor:
         """A bool per unit as a bool per weight."""

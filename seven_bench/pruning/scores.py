@@ -12,6 +12,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from seven_bench.pruning import device
 from seven_bench.pruning.prunable import Params
 
 
@@ -96,18 +97,26 @@ class Score(Protocol):
             if isinstance(getattr(self, name), dict):
                 prefix = f"{name}/"
                 tensors = {
-                    key.removeprefix(prefix): tensor.clone()
+                    key.removeprefix(prefix): tensor
                     for key, tensor in state.items()
                     if key.startswith(prefix)
                 }
-                setattr(self, name, tensors)
+                setattr(self, name, copied(tensors))
             else:
                 setattr(self, name, state[name].item())
 
 
 def zeros(params: Params) -> Params:
     """A contiguous float32 accumulator per parameter, whatever its own type and layout."""
-    return {
+    made = {
         name: torch.zeros(p.shape, dtype=torch.float32, device=p.device)
         for name, p in params.items()
     }
+    return device.side_by_side(made) if device.on_gpu(made) else made
+
+
+def copied(tensors: Params) -> Params:
+    """Copies; on a GPU side by side, as `zeros` makes them."""
+    if device.on_gpu(tensors):
+        return device.side_by_side(tensors)
+    return {name: tensor.clone() for name, tensor in tensors.items()}

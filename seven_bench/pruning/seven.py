@@ -60,7 +60,7 @@ class SevenScore(Score):
         self.importance: Params = {}
         self.order: Params = {}
         self.t = 0
-        self.fused = Fused(seven_update)
+        self.fused = Fused(seven_update, state=3)
 
     def reset(self, params: Params, generator: torch.Generator | None = None) -> None:
         self.first, self.second, self.importance = zeros(params), zeros(params), zeros(params)

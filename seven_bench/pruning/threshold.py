@@ -3,7 +3,8 @@
 A sample brackets the value between two scores; one pass over all scores counts what lies above the
 bracket and gathers the few inside it, among which the value is then found. Where the bracket
 missed, or holds too many, two histogram passes find the value from its bits. Scores are read in
-chunks, so that the extra memory does not grow with the model.
+chunks, so that the extra memory does not grow with the model. That is for a CPU; scores on a GPU go
+to `device`, which gives the same.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from seven_bench.pruning import device
 from seven_bench.pruning.prunable import Params
 
 CHUNK = 1 << 20  # 4 MiB of float32
@@ -49,6 +51,8 @@ def find_cut(scores: Params, living: Params | None, k: int) -> Cut:
 
     Raises: ValueError when a score is not finite.
     """
+    if device.on_gpu(scores):
+        return Cut(*device.cut(scores, living, k))
     check_finite(scores)
     low, high = _bracket(scores, living, k)
     value = low if low == high else None
@@ -68,6 +72,8 @@ def find_cut(scores: Params, living: Params | None, k: int) -> Cut:
 
 def kth_largest(scores: Params, living: Params | None, k: int) -> float:
     """The k-th largest living score over all tensors (k counts from 1); see `find_cut`."""
+    if device.on_gpu(scores):
+        return device.kth_value(scores, living, k)
     return find_cut(scores, living, k).value
 
 
@@ -86,6 +92,8 @@ def select_top(
 
     Raises: ValueError when more is asked than lives, or a score is not finite.
     """
+    if score.is_cuda:
+        return device.best_of_each({name: score}, {name: living}, {name: count})[name]
     if count == 0:
         return torch.zeros_like(living)
     if threshold is None:
@@ -108,11 +116,22 @@ def select_top(
     return mask.view(living.shape)
 
 
+def select_each(
+    scores: Params, living: Params, counts: dict[str, int], threshold: float | None = None
+) -> Params:
+    """The masks of the `counts[name]` largest living scores of each tensor; see `select_top`."""
+    if device.on_gpu(scores):
+        return device.best_of_each(scores, living, counts)
+    return {
+        name: select_top(name, score, living[name], counts[name], threshold)
+        for name, score in scores.items()
+    }
+
+
 def _smallest(values: Tensor, k: int) -> float:
     """The k-th smallest of [n] values, k from 1."""
-    if values.device.type == "cpu":  # a fraction of the time of torch's kthvalue
-        return float(np.partition(values.numpy(), k - 1)[k - 1])
-    return float(values.kthvalue(k).values)
+    # a fraction of the time of torch's kthvalue
+    return float(np.partition(values.numpy(force=True), k - 1)[k - 1])
 
 
 def count_true(flags: Tensor) -> int:
@@ -120,6 +139,13 @@ def count_true(flags: Tensor) -> int:
     if flags.device.type == "cpu":
         return int(np.count_nonzero(flags.numpy()))  # vectorised, unlike torch's
     return int(flags.count_nonzero())
+
+
+def counted(flags: Params) -> dict[str, int]:
+    """How much of each bool tensor is true."""
+    if device.on_gpu(flags):
+        return device.counted(flags)
+    return {name: count_true(flag) for name, flag in flags.items()}
 
 
 def _chunks(score: Tensor, living: Tensor | None) -> Iterator[tuple[int, Tensor, Tensor]]:
@@ -161,6 +187,9 @@ def _marked(
 
 def check_finite(scores: Params) -> None:
     """Raises ValueError, with the tensor's name, when a score is not finite."""
+    if device.on_gpu(scores):
+        device.check_finite(scores)
+        return
     flat: Any = [score.detach().reshape(-1) for score in scores.values()]
     parts = (part for score in flat for part in score.split(CHUNK))
     if bool(torch.isfinite(torch.stack([part.float().sum() for part in parts])).all()):

@@ -45,5 +45,5 @@ class PruningCurves(pl.Callback):
         if self.before is None:
             return 0.0
         before = self.before
-        changed = (mask ^ before[name].to(mask.device) for name, mask in masks.items())
-        return sum(int(mask.count_nonzero()) for mask in changed) / masks.total
+        changed = {n: mask ^ before[n].to(mask.device) for n, mask in masks.items()}
+        return MaskSet(changed).kept / masks.total

@@ -37,8 +37,8 @@ def reset_process(seed: int, threads: int, deterministic: bool) -> None:
     if "TORCHELASTIC_RUN_ID" not in os.environ and "RANK" not in os.environ:
         for name in LEFT_BEHIND:
             os.environ.pop(name, None)
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # read at the first product on a GPU: a later run of the process may be the first to ask for it
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False  # we read none
     torch.set_default_dtype(torch.float32)
@@ -87,11 +87,10 @@ def environment(threads: int, deterministic: bool) -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    cuda = torch.cuda.is_available()
     return {
         "versions": versions,
         "git": _git_commit(),
-        "hardware": torch.cuda.get_device_name(0) if cuda else _processor(),
+        "hardware": torch.cuda.get_device_name() if _on_gpu() else _processor(),
         "threads": threads,
         "deterministic": deterministic,
     }
@@ -118,9 +117,14 @@ def _processor() -> str:
     return f"{names[0]} x{len(names)}" if names else platform.machine()
 
 
+def _on_gpu() -> bool:
+    """Whether anything since `reset_process` has been on a GPU; there may be one left alone."""
+    return torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0
+
+
 def peak_memory_bytes() -> int:
     """The largest memory this run has taken on a GPU, or this process on a CPU."""
-    if torch.cuda.is_available():
+    if _on_gpu():
         return int(torch.cuda.max_memory_allocated())
     import resource
 

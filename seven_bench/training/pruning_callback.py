@@ -219,10 +219,15 @@ class PruningCallback(pl.Callback):
         """
         for name, mask in self.masks.items():
             parameter = self.params[name]
-            moved = flagged(mask ^ before[name])
+            moved = mask ^ before[name]
+            places = None if moved.is_cuda else flagged(moved)  # on a GPU: the host would wait
             for value in optimizer.state.get(parameter, {}).values():
-                if torch.is_tensor(value) and value.shape == parameter.shape:
-                    value.view(-1).index_fill_(0, moved, 0)
+                if not torch.is_tensor(value) or value.shape != parameter.shape:
+                    continue
+                if places is None:
+                    value.masked_fill_(moved, 0)
+                else:
+                    value.view(-1).index_fill_(0, places, 0)
 
     def _put_back(self) -> None:
         _fill(self.params, self.dense)
@@ -254,5 +259,4 @@ def _copy(params: Params) -> Params:
 
 @torch.no_grad()
 def _fill(target: Params, source: Params) -> None:
-    for name, value in target.items():
-        value.copy_(source[name])
+    torch._foreach_copy_(list(target.values()), [source[name] for name in target])

@@ -106,7 +106,7 @@ def test_every_pattern_keeps_the_count_it_declares(problem, pair, sparsity):
     assert made.kept == wanted, f"{mode} x {pattern} keeps another count than it declares"
     for name, mask in made.items():
         if not form.single:
-            form.reduce(name, mask)  # raises where a block is cut in pieces
+            form.living_units({name: mask})  # raises where a block is cut in pieces
     again = prune(scores, made, sparsity, mode, pattern)
     assert all(torch.equal(again[n], made[n]) for n in made), "not stable"
 
