@@ -7,18 +7,23 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seven_bench.errors import ConfigError
 from seven_bench.store.atomic import replacing
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DESCRIPTION = """Collects the records of runs, or offline W&B runs, into one Parquet or CSV file.
-A damaged record is named and left out."""
+EPILOG = """\
+A damaged record is named and left out.
+
+examples:
+  seven-bench collect outputs --out records.parquet
+  seven-bench collect --wandb outputs/wandb --out curves.csv
+"""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Returns the exit code: 1 when nothing was found."""
-    parser = argparse.ArgumentParser(prog="seven-bench collect", description=DESCRIPTION)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's own arguments."""
     parser.add_argument(
         "results", nargs="*", type=Path, help="folders of runs, or result.json files"
     )
@@ -26,30 +31,32 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=Path("records.parquet"), help=".parquet or .csv to write"
     )
-    given = parser.parse_args(argv)
-    if not given.results and given.wandb is None:
-        parser.error("name folders of runs, or --wandb DIR")
-    if given.out.suffix not in (".parquet", ".csv"):
-        print(f"error: --out {given.out}: allowed are .parquet and .csv", file=sys.stderr)
-        return 1
-    if given.wandb is not None:
-        frame, left_out = _wandb_frame(given.wandb)
+
+
+def main(options: argparse.Namespace) -> int:
+    """Writes the table. Raises ConfigError when nothing was found."""
+    if not options.results and options.wandb is None:
+        raise ConfigError("name folders of runs, or --wandb DIR")
+    if options.out.suffix not in (".parquet", ".csv"):
+        raise ConfigError(f"--out {options.out}: allowed are .parquet and .csv")
+    if options.wandb is not None:
+        frame, left_out = _wandb_frame(options.wandb)
     else:
         from seven_bench.results.collect import collect
 
-        collected = collect(given.results)
+        collected = collect(options.results)
         frame, left_out = collected.records, [(str(p), why) for p, why in collected.damaged]
     for path, why in left_out:
         print(f"left out: {path}: {why}", file=sys.stderr)
     if frame.empty:
-        print("error: no complete run was found there", file=sys.stderr)
-        return 1
-    with replacing(given.out) as draft:
-        if given.out.suffix == ".csv":
+        raise ConfigError("no complete run was found there")
+    with replacing(options.out) as draft:
+        if options.out.suffix == ".csv":
             frame.to_csv(draft, index=False)
         else:
             frame.to_parquet(draft, index=False)
-    print(f"{len(frame)} runs in {given.out}" + (f", {len(left_out)} left out" if left_out else ""))
+    more = f", {len(left_out)} left out" if left_out else ""
+    print(f"{len(frame)} runs in {options.out}{more}")
     return 0
 
 
@@ -74,7 +81,3 @@ def _wandb_frame(folder: Path) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
         for run in runs
     ]
     return pd.DataFrame(rows), [(str(path), why) for path, why in unread]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

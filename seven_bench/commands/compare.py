@@ -1,13 +1,13 @@
-"""`seven-bench compare paper=seven RESULTS`: our runs beside a paper's numbers."""
+"""`seven-bench compare PAPER RESULTS`: our runs beside a paper's numbers."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seven_bench.errors import ConfigError
 from seven_bench.settings.identity import conf_dir
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 GATE = "dense"  # the file of dense baselines, which every other paper's rows are checked against
 
-_EPILOG = """\
+EPILOG = """\
 verdicts:
   matched                            our mean is within the tolerance of the published value
   not matched                        it is not
@@ -34,35 +34,28 @@ could not reject whatever they showed, the words are "too few seeds to test".
 
 examples:
   python -m seven_bench experiment=paper/seven_mrpc_sst2 output_root=outputs
-  seven-bench compare paper=seven outputs
-  seven-bench compare paper=seven outputs --task glue/mrpc --out seven.md
-  seven-bench compare paper=dense outputs
+  seven-bench compare seven outputs
+  seven-bench compare seven outputs --task glue/mrpc --out seven.md
+  seven-bench compare dense outputs
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns 0, or 1 after one line that says what is wrong."""
-    options = build_parser().parse_args(argv)
+def main(options: argparse.Namespace) -> int:
+    """Prints the comparison, and writes it where that is asked for."""
     from seven_bench.results.collect import collect
     from seven_bench.results.comparison import FORMATS, compare_paper, limit_paper
-    from seven_bench.results.published import PaperError
 
     if options.out is not None and options.out.suffix not in FORMATS:
-        print(f"compare: --out {options.out}: allowed are {', '.join(FORMATS)}", file=sys.stderr)
-        return 1
-    try:
-        paper, gate = _read_papers(options.paper)
-        paper = limit_paper(paper, options.task)
-        collected = collect(options.results)
-        for path, reason in collected.damaged:
-            print(f"left out: {path}: {reason}", file=sys.stderr)
-        if collected.records.empty:
-            where = ", ".join(map(str, options.results))
-            raise ValueError(f"no record that can be read in {where}")
-        comparison = compare_paper(paper, gate, collected.records, conf_dir())
-    except (OSError, PaperError, ValueError) as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 1
+        raise ConfigError(f"--out {options.out}: allowed are {', '.join(FORMATS)}")
+    paper, gate = _read_papers(options.paper)
+    paper = limit_paper(paper, options.task)
+    collected = collect(options.results)
+    for path, reason in collected.damaged:
+        print(f"left out: {path}: {reason}", file=sys.stderr)
+    if collected.records.empty:
+        where = ", ".join(map(str, options.results))
+        raise ConfigError(f"no record that can be read in {where}")
+    comparison = compare_paper(paper, gate, collected.records, conf_dir())
     _print(comparison, options.all)
     if options.out is not None:
         from seven_bench.store.atomic import replace_file
@@ -73,21 +66,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's own arguments."""
     from seven_bench.results.published import list_papers
 
     known = ", ".join(list_papers(conf_dir() / "paper"))
-    parser = argparse.ArgumentParser(
-        prog="seven-bench compare",
-        description="Hold the records of runs against a paper's published numbers.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
     parser.add_argument(
         "paper",
-        metavar="paper=NAME",
-        type=lambda text: text.removeprefix("paper="),
+        metavar="PAPER",
         help=f"one of {known}; or a .yaml file of that form",
     )
     parser.add_argument(
@@ -110,7 +96,6 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="write everything to FILE: .tex, .md, .csv or .html",
     )
-    return parser
 
 
 def _read_papers(name: str) -> tuple[Paper, Paper | None]:
@@ -122,7 +107,7 @@ def _read_papers(name: str) -> tuple[Paper, Paper | None]:
     elif name in (known := list_papers(folder)):
         paper = read_paper(folder / f"{name}.yaml")
     else:
-        raise PaperError(f"paper={name}: known are {', '.join(known)}")
+        raise PaperError(f"{name}: no such paper; known are {', '.join(known)}")
     return paper, None if name == GATE else read_paper(folder / f"{GATE}.yaml")
 
 
@@ -140,7 +125,3 @@ def _print(comparison: Comparison, everything: bool) -> None:
     console.print(f"\n{escape(sheet.about)}", highlight=False, style="dim")
     if sheet.missing:
         console.print(escape(sheet.missing), highlight=False, soft_wrap=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

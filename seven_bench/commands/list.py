@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from seven_bench.errors import ConfigError
 from seven_bench.pruning.distributions import DISTRIBUTIONS
 from seven_bench.pruning.patterns import PATTERNS
 from seven_bench.settings.checks import with_defaults
@@ -25,7 +24,7 @@ from seven_bench.settings.validity import allowed_distributions, allowed_timings
 if TYPE_CHECKING:
     from rich.table import Table
 
-_EPILOG = """\
+EPILOG = """\
 examples:
   seven-bench list                 everything, for reading
   seven-bench list --markdown      the table of methods, as in the README
@@ -190,39 +189,29 @@ def _tables(folders: Sequence[Path]) -> list[Table]:
     return tables
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry of `seven-bench list`; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="seven-bench list",
-        description="Methods, tasks, models, controls, and what goes with what.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's own arguments."""
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="the table of methods as Markdown")
     form.add_argument("--matrix", action="store_true", help="all that is valid, as CSV")
     parser.add_argument("--config-dir", type=Path, help="a further folder of config groups")
-    given = parser.parse_args(arguments)
-    folders = [conf_dir(), *([given.config_dir] if given.config_dir else [])]
-    try:
-        if given.markdown:
-            sys.stdout.write(to_markdown(choices("pruner", folders)))
-        elif given.matrix:
-            sys.stdout.write(to_csv(matrix(choices("pruner", folders))))
-        else:
-            from seven_bench.terminal import console as make_console
 
-            console = make_console(markup=False, highlight=False)
-            for table in _tables(folders):
-                console.print(table)
-                console.print()
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+
+def main(options: argparse.Namespace) -> int:
+    """Prints what was asked for."""
+    folders = [conf_dir(), *([options.config_dir] if options.config_dir else [])]
+    if options.markdown:
+        sys.stdout.write(to_markdown(choices("pruner", folders)))
+    elif options.matrix:
+        sys.stdout.write(to_csv(matrix(choices("pruner", folders))))
+    else:
+        from seven_bench.terminal import console as make_console
+
+        console = make_console(markup=False, highlight=False)
+        for table in _tables(folders):
+            console.print(table)
+            console.print()
     return 0
 
 
 assert _LETTERS.keys() == DISTRIBUTIONS.keys()
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from seven_bench.results.styles import Style
     from seven_bench.results.tables import Table
 
-_EPILOG = """\
+EPILOG = """\
 examples:
   seven-bench report outputs --out report
   seven-bench report outputs/runs/digits ../cluster/outputs --out report
@@ -203,14 +203,8 @@ def _free_path(folder: Path, title: str, taken: Sequence[Path]) -> Path:
     return path
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The command line of the report."""
-    parser = argparse.ArgumentParser(
-        prog="seven-bench report",
-        description="Turn the records of runs into a page, tables and figures.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The verb's own arguments."""
     parser.add_argument(
         "results",
         nargs="+",
@@ -255,28 +249,22 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="MIB",
         help="how much of the masks to read for their overlap (default: %(default)s MiB; 0: none)",
     )
-    return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line. Returns 0, or 1 after one line that says what is wrong."""
-    options = build_parser().parse_args(argv)
+def main(options: argparse.Namespace) -> int:
+    """Writes the report, prints its tables, and names what is not in it."""
     from seven_bench.results.tables import family_to_terminal, to_terminal
     from seven_bench.terminal import console as make_console
 
-    try:
-        report = write_report(
-            options.results,
-            options.out,
-            margin=options.margin,
-            at=options.at,
-            reference=options.reference,
-            methods=options.methods,
-            mask_budget=options.mask_budget * 2**20,
-        )
-    except (OSError, ValueError) as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 1
+    report = write_report(
+        options.results,
+        options.out,
+        margin=options.margin,
+        at=options.at,
+        reference=options.reference,
+        methods=options.methods,
+        mask_budget=options.mask_budget * 2**20,
+    )
     console = make_console()
     for table in report.tables:
         console.print(to_terminal(table))
@@ -293,7 +281,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{runs} run{'s' * (runs != 1)}, {figures} figure{'s' * (figures != 1)}; open {report.page}"
     )
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,34 +1,25 @@
-"""The command line: Hydra's, with one-line errors and a table at the end of a multirun.
+"""The command line of runs: Hydra's, with one-line errors and a table at a multirun's end.
 
 What a run needs (torch, Lightning) is imported when a run is really to be done.
 """
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
-import re
 import sys
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from seven_bench.commands import FULL_ERROR, describe_verbs
+from seven_bench.commands.complaints import complain
 from seven_bench.errors import ConfigError
 from seven_bench.settings.identity import conf_dir
 
-FULL_ERROR = "HYDRA_FULL_ERROR"
-LAUNCHER_EXTRAS = {
-    "joblib": "joblib",
-    "ray": "ray",
-    "submitit_slurm": "slurm",
-    "submitit_local": "slurm",
-}
 WANTS_TRACE = os.environ.get(FULL_ERROR) == "1"  # as the user set it, before `main` does
 
 
@@ -45,7 +36,8 @@ def task(composed: DictConfig) -> float | None:
     except Exception as error:
         if not single or WANTS_TRACE:
             raise
-        sys.exit(complain(error))
+        complain(error)
+        sys.exit(1)
 
 
 def perform(composed: DictConfig) -> float | None:
@@ -70,6 +62,14 @@ def perform(composed: DictConfig) -> float | None:
         except BusyError as error:
             print(f"skipped: {error}", flush=True)
             return None
+        except OSError as error:
+            root = config["output_root"]
+            if error.filename is None or not str(error.filename).startswith(str(root)):
+                raise
+            raise ConfigError(
+                f"output_root={root}: {error.filename}: {error.strerror} (allowed is a folder to "
+                "write in)"
+            ) from error
     print(f"{verb}: {summary(record)} | {folder.path}", flush=True)
     value: float = record["metric"]["value"]
     return value
@@ -86,88 +86,12 @@ def summary(record: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Entry of `seven-bench` and `python -m seven_bench`. Exit code 1 after any failure."""
+    """Hydra's part of the command line: one run, or with -m many."""
     from seven_bench.commands import sweeper
 
     os.environ[FULL_ERROR] = "1"  # Hydra then raises to us instead of printing a long story
+    OmegaConf.register_new_resolver("verbs", describe_verbs, replace=True)  # of `--help`
     sweeper.register()
     logging.captureWarnings(True)
     logging.getLogger("hydra").setLevel(logging.WARNING)  # its launchers repeat every override
-    try:
-        task()
-    except KeyboardInterrupt:
-        sys.exit("interrupted: the same command goes on where it stopped")
-    except Exception as error:
-        if WANTS_TRACE:
-            raise
-        sys.exit(complain(error))
-    if sweeper.SuiteSweeper.failures:
-        sys.exit(1)
-
-
-def complain(error: BaseException) -> int:
-    """Prints an error in one line on stderr; returns the exit code."""
-    print(f"error: {one_line(error)}", file=sys.stderr)
-    return 1
-
-
-def one_line(error: BaseException) -> str:
-    """What is wrong, naming key, value and what is allowed."""
-    text = str(error).strip()
-    if isinstance(error, ConfigError):
-        return text
-    if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return _of_hydra(text)
-    if isinstance(error, OSError) and error.filename:
-        return f"{error.filename}: {error.strerror} (output_root must be a folder to write in)"
-    first = text.splitlines()[0] if text else ""
-    return first if isinstance(error, ValueError) else f"{type(error).__name__}: {first}"
-
-
-def _of_hydra(text: str) -> str:
-    missing = re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", text)
-    if missing:
-        group, choice = missing.groups()
-        if group == "hydra/launcher" and (extra := LAUNCHER_EXTRAS.get(choice)):
-            return f"hydra/launcher needs a package: pip install 'seven-bench[{extra}]'"
-        listed = text.partition("Available options in")[2].partition("Config search path")[0]
-        known = [line.strip() for line in listed.splitlines() if line.startswith("\t")]
-        return (
-            f"{group}={choice}: unknown {group}; known are {', '.join(known)}{_near(choice, known)}"
-        )
-    odd = re.search(r"Could not override '([^']+)'", text) or re.search(
-        r"Key '([^']+)' is not", text
-    )
-    if odd:
-        key = odd.group(1).split("@")[0]
-        full = re.search(r"full_key: (\S+)", text)
-        key = full.group(1) if full else key
-        return f"{key}: no such key{_near(key, known_keys())} (to add a new one: +{key}=...)"
-    told = text.partition("See https://hydra.cc")[0]
-    return " ".join(line.strip() for line in told.splitlines() if line.strip())[:300]
-
-
-def _near(name: str, known: list[str]) -> str:
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"; did you mean {found[0]}?" if found else ""
-
-
-def known_keys() -> list[str]:
-    """All keys of the default config, dotted, and the names of the groups."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    GlobalHydra.instance().clear()
-    keys: list[str] = []
-
-    def walk(node: Any, prefix: str) -> None:
-        for key, value in node.items():
-            keys.append(f"{prefix}{key}")
-            if isinstance(value, dict):
-                walk(value, f"{prefix}{key}.")
-
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        composed = compose("config")
-        composed._set_parent(None)
-        walk(OmegaConf.to_container(composed, resolve=False), "")
-    return [*keys, *(path.name for path in conf_dir().iterdir() if path.is_dir())]
+    task()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -22,6 +22,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from seven_bench.commands.complaints import one_line
 from seven_bench.errors import ConfigError
 from seven_bench.settings.checks import checked
 from seven_bench.settings.identity import Config, dense_start, identify
@@ -62,7 +63,6 @@ class SuiteSweeper(Sweeper):
     """
 
     __module__ = PLUGIN_MODULE
-    failures: ClassVar[list[Failure]] = []
 
     def __init__(self, cells: Any = None, params: Any = None) -> None:
         self.cells, self.params = cells or [{}], params or {}
@@ -77,13 +77,13 @@ class SuiteSweeper(Sweeper):
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     def sweep(self, arguments: list[str]) -> None:
-        type(self).failures = failures = []
+        failures: list[Failure] = []
         jobs: dict[Path, Job] = {}
         for overrides in self._expand(arguments):
             try:
                 job = self._job(overrides)
             except Exception as error:  # whatever is wrong with one run, the others go on
-                failures.append(Failure(_command(overrides), _reason(error)))
+                failures.append(Failure(_command(overrides), one_line(error)))
             else:
                 jobs.setdefault(job.folder.path, job)
         mine = _shard(list(jobs.values()), self.config.shard)
@@ -112,7 +112,9 @@ class SuiteSweeper(Sweeper):
             failures += _failed(todo, returned)
         if not self.config.dry_run:
             _show_table(job.folder.path for job in mine if job.folder.record() is not None)
-        _show_failures(failures, len(mine))
+        if failures:
+            _show_failures(failures)
+            sys.exit(1)
 
     def _expand(self, arguments: list[str]) -> list[tuple[str, ...]]:
         """All combinations, as override strings, in the order given."""
@@ -170,12 +172,6 @@ def _command(overrides: Iterable[str]) -> str:
     return f"python -m seven_bench {shlex.join(overrides)}"
 
 
-def _reason(error: BaseException) -> str:
-    from seven_bench.commands.run import one_line
-
-    return one_line(error)
-
-
 def _shard(jobs: list[Job], shard: str | None) -> list[Job]:
     """The i-th of n equal parts ("i/n", from 1), the same whatever is done already."""
     if shard is None:
@@ -198,7 +194,7 @@ def _starts_first(jobs: list[Job]) -> list[Job]:
 
 def _failed(jobs: Sequence[Job], returned: Sequence[JobReturn]) -> list[Failure]:
     return [
-        Failure(job.command, _reason(result._return_value))
+        Failure(job.command, one_line(result._return_value))
         for job, result in zip(jobs, returned, strict=True)
         if result.status is JobStatus.FAILED
     ]
@@ -216,11 +212,10 @@ def _show_table(folders: Iterable[Path]) -> None:
             console.print(table)
 
 
-def _show_failures(failures: Sequence[Failure], total: int) -> None:
-    if failures:
-        print(f"\n{len(failures)} failed:", file=sys.stderr)
-        for failure in failures:
-            print(f"  {failure.command}\n    {failure.reason}", file=sys.stderr)
+def _show_failures(failures: Sequence[Failure]) -> None:
+    print(f"\n{len(failures)} failed:", file=sys.stderr)
+    for failure in failures:
+        print(f"  {failure.command}\n    {failure.reason}", file=sys.stderr)
 
 
 def register() -> None:

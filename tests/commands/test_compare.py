@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seven_bench.commands.compare import main
+from seven_bench.commands import main
 from seven_bench.results.published import read_paper
 from seven_bench.results.verdicts import MATCHED, NOT_COMPARABLE, NOT_MATCHED, NOT_OURS
 from seven_bench.settings.identity import conf_dir
@@ -39,7 +39,7 @@ def test_the_terminal_shows_each_verdict(
     suite: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    assert main(["paper=seven", str(suite)]) == 0
+    assert main(["compare", "seven", str(suite)]) == 0
     out, err = capsys.readouterr()
     for verdict in (MATCHED, NOT_MATCHED, NOT_OURS, NOT_COMPARABLE):
         assert f"  {verdict} " in out
@@ -51,7 +51,7 @@ def test_the_terminal_shows_each_verdict(
 
 
 def test_files_hold_every_row(suite: Path, tmp_path: Path) -> None:
-    assert main(["paper=seven", str(suite), "--out", str(tmp_path / "seven.csv")]) == 0
+    assert main(["compare", "seven", str(suite), "--out", str(tmp_path / "seven.csv")]) == 0
     with (tmp_path / "seven.csv").open(encoding="utf-8") as stream:
         lines = list(csv.DictReader(stream))
     assert [line["check"] for line in lines].count("value") == len(SEVEN.rows)
@@ -65,49 +65,49 @@ def test_files_hold_every_row(suite: Path, tmp_path: Path) -> None:
     assert (float(ours["ours"]), ours["verdict"]) == (pytest.approx(0.755), MATCHED)
     assert "nan" not in (tmp_path / "seven.csv").read_text()
 
-    assert main(["paper=seven", str(suite), "--out", str(tmp_path / "seven.md")]) == 0
+    assert main(["compare", "seven", str(suite), "--out", str(tmp_path / "seven.md")]) == 0
     text = (tmp_path / "seven.md").read_text(encoding="utf-8")
     assert "| glue/mrpc | snip | 0.5 | accuracy | 75.26 | 75.50 ± 0.71 (2) | +0.24 |" in text
     assert "## What differs in the setting" in text and "## Claims of order" in text
 
 
 def test_tasks_can_be_chosen(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["paper=seven", str(suite), "--task", "glue/mnli"]) == 0
+    assert main(["compare", "seven", str(suite), "--task", "glue/mnli"]) == 0
     assert "44 of 45 published rows" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["paper=none", "{root}"], "paper=none: known are bert_tickets, cost, dense"),
-        (["paper=seven", "{root}/nowhere"], "no such file or folder"),
-        (["paper=seven", "{root}/runs/damaged"], "no record that can be read"),
-        (["paper=seven", "{root}", "--task", "x"], "--task x: seven has glue/mnli"),
-        (["paper=seven", "{root}", "--out", "a.pdf"], "allowed are .tex, .md, .csv, .html"),
+        (["none", "{root}"], "none: no such paper; known are bert_tickets, cost, dense"),
+        (["seven", "{root}/nowhere"], "no such file or folder"),
+        (["seven", "{root}/runs/damaged"], "no record that can be read"),
+        (["seven", "{root}", "--task", "x"], "--task x: seven has glue/mnli"),
+        (["seven", "{root}", "--out", "a.pdf"], "allowed are .tex, .md, .csv, .html"),
     ],
 )
 def test_what_is_wrong_is_one_line(
     suite: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
 ) -> None:
-    assert main([argument.format(root=suite) for argument in arguments]) == 1
+    assert main(["compare", *(argument.format(root=suite) for argument in arguments)]) == 1
     lines = [line for line in capsys.readouterr().err.splitlines() if "left out" not in line]
     assert len(lines) == 1 and told in lines[0]
 
 
 def test_help_lists_papers_and_verdicts_without_torch() -> None:
     code = (
-        "import sys\nfrom seven_bench.commands.compare import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit: pass\n"
+        "import sys\nfrom seven_bench.commands import main\n"
+        "try:\n    main(['compare', '--help'])\nexcept SystemExit: pass\n"
         "import seven_bench.results.verdicts\nassert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "paper=NAME" in done.stdout and "seven" in done.stdout
+    assert "PAPER" in done.stdout and "seven" in done.stdout
     assert "not matched by our reconstruction" in done.stdout
 
 
 def test_an_empty_cell_shows_the_command_that_fills_it(suite: Path, tmp_path: Path) -> None:
-    assert main(["paper=seven", str(suite), "--out", str(tmp_path / "seven.md")]) == 0
+    assert main(["compare", "seven", str(suite), "--out", str(tmp_path / "seven.md")]) == 0
     text = (tmp_path / "seven.md").read_text(encoding="utf-8")
     assert "| glue/sst2 | snip | 0.9 | accuracy | 82.68 | \N{EN DASH} |" in text
     assert "* **A**: `python -m seven_bench experiment=paper/seven_mrpc_sst2`" in text
@@ -115,7 +115,7 @@ def test_an_empty_cell_shows_the_command_that_fills_it(suite: Path, tmp_path: Pa
 
 
 def test_latex_is_one_document_of_tables(suite: Path, tmp_path: Path) -> None:
-    assert main(["paper=seven", str(suite), "--out", str(tmp_path / "seven.tex")]) == 0
+    assert main(["compare", "seven", str(suite), "--out", str(tmp_path / "seven.tex")]) == 0
     text = (tmp_path / "seven.tex").read_text(encoding="ascii")
     assert text.count(r"\begin{longtable}") == text.count(r"\end{longtable}") == 2
     assert r"glue/mrpc & snip & 0.5 & accuracy & 75.26 & 75.50 $\pm$ 0.71 (2) & +0.24 &" in text
@@ -143,7 +143,7 @@ class _Cells(HTMLParser):
 
 
 def test_html_holds_every_row_and_no_script(suite: Path, tmp_path: Path) -> None:
-    assert main(["paper=seven", str(suite), "--out", str(tmp_path / "seven.html")]) == 0
+    assert main(["compare", "seven", str(suite), "--out", str(tmp_path / "seven.html")]) == 0
     page = _Cells()
     page.feed((tmp_path / "seven.html").read_text(encoding="utf-8"))
     assert len(page.rows) == len(SEVEN.rows) + len(SEVEN.claims) + 2  # two heads

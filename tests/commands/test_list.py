@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from seven_bench.commands.list import Choice, choices, main, matrix, to_csv, to_markdown
+from seven_bench.commands import main
+from seven_bench.commands.list import Choice, choices, matrix, to_csv, to_markdown
 from seven_bench.settings.identity import conf_dir
 from tests.conftest import ROOT, program
 
@@ -79,7 +80,7 @@ def test_the_readme_has_the_table_of_today():
 
 
 def test_the_program_prints_all_of_it():
-    done = program(module="seven_bench.commands.list", COLUMNS="200")
+    done = program("list", COLUMNS="200")
     assert done.returncode == 0, done.stderr
     for group in ("pruner", "control", "task", "model"):
         for choice in choices(group):
@@ -93,15 +94,15 @@ def test_a_further_folder_and_a_wrong_one(tmp_path: Path, capsys):
     text = "# Mine. Me & You 2030, arXiv 3001.00001.\nname: mine\ntiming: before\n"
     score = "score: {_target_: baselines.snip.SnipScore}\nschedule: {_target_: x}\n"
     (folder / "mine.yaml").write_text(text + score)
-    assert main(["--markdown", "--config-dir", str(tmp_path)]) == 0
+    assert main(["list", "--markdown", "--config-dir", str(tmp_path)]) == 0
     assert "| `mine` | before | Mine | Me & You 2030, [arXiv 3001.00001]" in capsys.readouterr().out
     (folder / "mine.yaml").write_text(text + "score: {_target_: baselines.snip.Nothing}\n")
-    assert main(["--matrix", "--config-dir", str(tmp_path)]) == 1
+    assert main(["list", "--matrix", "--config-dir", str(tmp_path)]) == 1
     assert "error: _target_=baselines.snip.Nothing" in capsys.readouterr().err
 
 
 def test_help_says_how(capsys):
     with pytest.raises(SystemExit) as done:
-        main(["--help"])
+        main(["list", "--help"])
     assert done.value.code == 0
     assert "--matrix" in capsys.readouterr().out

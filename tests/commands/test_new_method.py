@@ -39,11 +39,9 @@ def python(folder: Path, *arguments: str) -> str:
 
 
 def test_it_is_listed_and_runs(checkout, tmp_path):
-    listed = python(checkout, "-m", "seven_bench.commands.list")
+    listed = python(checkout, "-m", "seven_bench", "list")
     assert "The smallest weights stay" in listed
-    assert "small,after,hard,row,lamp" in python(
-        checkout, "-m", "seven_bench.commands.list", "--matrix"
-    )
+    assert "small,after,hard,row,lamp" in python(checkout, "-m", "seven_bench", "list", "--matrix")
     done = python(
         checkout, "-m", "seven_bench", "pruner=small", "start=init", "logger=none",
         "trainer.max_epochs=1", f"output_root={tmp_path}",

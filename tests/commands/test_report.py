@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from seven_bench.commands.report import Report, main
+from seven_bench.commands import main
+from seven_bench.commands.report import Report
 from tests.results.synthetic import FALLS, make_record, write_grid, write_run
 
 
@@ -41,7 +42,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     write_run(tmp_path / "outputs", make_record())
     write_run(tmp_path / "outputs", make_record(pruner="dense"))
     arguments = [str(tmp_path / "outputs"), "--out", str(tmp_path / "report"), "--at", "0.9"]
-    assert main([*arguments, "--reference", "dense", "--mask-budget", "0"]) == 0
+    assert main(["report", *arguments, "--reference", "dense", "--mask-budget", "0"]) == 0
     told = capsys.readouterr()
     assert "snip" in told.out and "96.00" in told.out
     assert "2 runs, 1 figure; open " in told.out
@@ -76,10 +77,10 @@ def test_no_records_are_one_line_and_status_1(
     results = tmp_path / "outputs"
     if exists:
         results.mkdir()
-    assert main([str(results), "--out", str(tmp_path / "report")]) == 1
+    assert main(["report", str(results), "--out", str(tmp_path / "report")]) == 1
     told = capsys.readouterr()
     assert told.out == ""
-    assert told.err.startswith("report: no ") and told.err.count("\n") == 1
+    assert told.err.startswith("error: no ") and told.err.count("\n") == 1
     assert not (tmp_path / "report").exists()
 
 
@@ -97,7 +98,7 @@ def test_bad_options_are_one_line(
 ) -> None:
     write_run(tmp_path, make_record())
     write_run(tmp_path, make_record(pruner="a"))
-    assert main([str(tmp_path), "--out", str(tmp_path / "report"), *option]) == 1
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "report"), *option]) == 1
     told = capsys.readouterr().err
     assert words in told and told.count("\n") == 1
     assert not (tmp_path / "report").exists()
@@ -113,13 +114,13 @@ def test_records_without_values_or_layers_still_make_a_report(
         for costs in (record["cost"]["example_equivalents"], record["cost"]["seconds"]):
             costs.update(dict.fromkeys(costs))
         write_run(tmp_path / "outputs", record)
-    assert main([str(tmp_path / "outputs"), "--out", str(tmp_path / "report")]) == 0
+    assert main(["report", str(tmp_path / "outputs"), "--out", str(tmp_path / "report")]) == 0
     assert "3 runs" in capsys.readouterr().out
 
 
 def test_help_says_what_comes_out() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "seven_bench.commands.report", "--help"],
+        [sys.executable, "-m", "seven_bench", "report", "--help"],
         capture_output=True,
         text=True,
         check=True,
@@ -137,7 +138,7 @@ def test_ranks_over_ten_tasks_are_drawn(
     write_grid(tmp_path / "outputs", tasks=tasks, **grid)
     monkeypatch.setattr("seven_bench.results.plots.draw_metric", lambda group, styles: _blank())
     monkeypatch.setattr("seven_bench.results.plots.draw_layers", lambda group: None)
-    assert main([str(tmp_path / "outputs"), "--out", str(tmp_path / "report")]) == 0
+    assert main(["report", str(tmp_path / "outputs"), "--out", str(tmp_path / "report")]) == 0
     capsys.readouterr()
     names = [path.name for path in (tmp_path / "report" / "figures").iterdir()]
     assert "vit_digits_start_dense_sparsity_0.9_ranks.png" in names

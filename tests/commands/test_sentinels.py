@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from seven_bench.commands import main
 from seven_bench.commands.report import write_report
-from seven_bench.commands.sentinels import ORDER_SEED, find_runs, group_runs, held_out_batches, main
 from seven_bench.measure.gradient_noise import noise_floor
 from seven_bench.results.sentinel_rows import SENTINELS_FORMAT, read_sentinels
+from seven_bench.running.sentinel_analysis import (
+    ORDER_SEED,
+    find_runs,
+    group_runs,
+    held_out_batches,
+)
 from tests.conftest import SHORT, program
 
 
@@ -20,7 +26,7 @@ def runs(tmp_path_factory) -> Path:
     methods = ("pruner=magnitude,snip,seven_dyn", "sparsity=0.9", "seed=0,1")
     done = program("-m", *methods, f"output_root={root}", *SHORT)
     assert done.returncode == 0, done.stderr
-    done = program(str(root), "--batches", "6", module="seven_bench.commands.sentinels")
+    done = program("sentinels", str(root), "--batches", "6")
     assert done.returncode == 0, done.stderr
     assert "6 batches of 32 from 179 validation examples" in " ".join(done.stdout.split())
     for method in ("magnitude", "snip", "seven_dyn"):
@@ -72,7 +78,7 @@ def test_moved_runs_are_analysed_where_they_lie_and_the_same(runs, tmp_path):
     before = analyses(moved)
     for path in moved.rglob("sentinels.json"):
         path.unlink()
-    assert main([str(moved), "--batches", "6"]) == 0
+    assert main(["sentinels", str(moved), "--batches", "6"]) == 0
     assert analyses(moved) == before
 
 
@@ -81,12 +87,13 @@ def test_an_analysis_is_kept_unless_its_settings_or_masks_differ(runs, tmp_path)
     shutil.copytree(runs, copy)
     files = sorted(copy.rglob("sentinels.json"))
     written = [path.stat().st_mtime_ns for path in files]
-    assert main([str(copy), "--batches", "6"]) == 0
+    assert main(["sentinels", str(copy), "--batches", "6"]) == 0
     assert [path.stat().st_mtime_ns for path in files] == written
     files[0].write_text(files[0].read_text()[:100])  # cut short: detected, and made again
-    assert main([str(copy), "--batches", "6"]) == 0
+    assert main(["sentinels", str(copy), "--batches", "6"]) == 0
     assert read_sentinels(files[0].parent) is not None
-    assert main([str(copy), "--batches", "6", "--split", "test", "--batch-size", "16"]) == 0
+    other = ("--split", "test", "--batch-size", "16")
+    assert main(["sentinels", str(copy), "--batches", "6", *other]) == 0
     found = read_sentinels(files[0].parent)
     assert found is not None and found["data"]["split"] == "test"
     assert found["noise_floor"] == pytest.approx(1 / 3)  # six batches of one order
@@ -99,7 +106,7 @@ def test_what_is_missing_is_said_and_the_rest_goes_on(runs, tmp_path, capsys):
         path.unlink()
     (start,) = (copy / "runs/digits/vit_digits/dense").rglob("seed0-*")
     (start / "model.safetensors").unlink()
-    assert main([str(copy), "--batches", "6"]) == 1
+    assert main(["sentinels", str(copy), "--batches", "6"]) == 1
     damaged, line = capsys.readouterr().err.splitlines()
     assert "model.safetensors is missing" in damaged
     assert "the dense start digits/vit_digits/dense/s0/seed0-" in line and "is not there" in line
@@ -116,7 +123,7 @@ def test_what_is_missing_is_said_and_the_rest_goes_on(runs, tmp_path, capsys):
     ],
 )
 def test_what_is_wrong_is_one_line(runs, capsys, arguments, told):
-    assert main([argument.format(root=runs) for argument in arguments]) == 1
+    assert main(["sentinels", *(argument.format(root=runs) for argument in arguments)]) == 1
     assert told in capsys.readouterr().err.splitlines()[-1]
 
 

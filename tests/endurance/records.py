@@ -22,8 +22,8 @@ def check(folder: Path) -> None:
     write_grid(runs, tasks=TASKS, methods=METHODS, sparsities=(0.5, 0.7, 0.8, 0.9, 0.95), seeds=6)
     count = sum(1 for _ in runs.rglob("result.json"))
     assert count >= 5000
-    collected = _timed("commands.collect", str(runs), "--out", str(folder / "records.parquet"))
-    reported = _timed("commands.report", str(runs), "--out", str(report))
+    collected = _timed("collect", str(runs), "--out", str(folder / "records.parquet"))
+    reported = _timed("report", str(runs), "--out", str(report))
     size = (report / "index.html").stat().st_size / 2**20
     print(f"  {count} records: collect {collected:.1f} s, report {reported:.1f} s, {size:.1f} MiB")
     assert collected + reported <= LIMIT, "collect and report take too long"
@@ -52,10 +52,10 @@ def check(folder: Path) -> None:
         assert browser.messages == [], browser.messages[:2]
 
 
-def _timed(module: str, *arguments: str) -> float:
+def _timed(verb: str, *arguments: str) -> float:
     began = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", f"seven_bench.{module}", *arguments],
+        [sys.executable, "-m", "seven_bench", verb, *arguments],
         capture_output=True, text=True, cwd=ROOT, env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]

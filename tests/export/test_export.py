@@ -102,14 +102,12 @@ def test_one_line_an_error_and_exit_code_one(folder, tmp_path):
         ([str(folder), "--to", "nm"], "is not 2:4 sparse"),
     ):
         given = arguments if "--to" in arguments else [*arguments, "--to", "packed"]
-        done = program(*given, module="seven_bench.commands.export")
+        done = program("export", *given)
         assert done.returncode == 1 and words in done.stderr, done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
-    done = program(
-        str(folder), "--to", "packed", "--batch", "0", module="seven_bench.commands.export"
-    )
-    assert done.returncode == 2 and "--batch 0" in done.stderr
-    done = program(str(folder), "--to", "packed", module="seven_bench.commands.export")
+    done = program("export", str(folder), "--to", "packed", "--batch", "0")
+    assert done.returncode == 1 and "--batch 0" in done.stderr
+    done = program("export", str(folder), "--to", "packed")
     assert done.returncode == 0 and "exported to packed" in done.stdout
 
 

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from seven_bench.commands.dashboard import build_workspace, main, specification
+from seven_bench.commands import main
+from seven_bench.results.dashboard import build_workspace, specification
 from seven_bench.results.wandb_offline import read_offline_runs
 from seven_bench.running.run import run
 
@@ -101,5 +102,5 @@ def test_the_dashboard_is_built_without_a_network(tmp_path, capsys):
     text = json.dumps(spec)
     for metric in ("final/accuracy", "progress/sparsity", "progress/churn", "density/", "digits"):
         assert metric in text
-    assert main(["--project", "bench", "--dry-run", str(tmp_path / "spec.json")]) == 0
+    assert main(["dashboard", "--project", "bench", "--dry-run", str(tmp_path / "spec.json")]) == 0
     assert json.loads((tmp_path / "spec.json").read_text())["project"] == "bench"
