@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from typing import Any
 
 
@@ -13,9 +14,9 @@ def build_workspace(entity: str, project: str, suite: str | None, metric: str) -
         metric: the task's main metric, such as `accuracy`.
         suite: only runs of this W&B group; None: all.
     """
-    import wandb_workspaces.reports.v2 as panels
-    import wandb_workspaces.workspaces as workspaces
-
+    # imported by name: its type hints miss half of what it has
+    panels: Any = import_module("wandb_workspaces.reports.v2")
+    workspaces: Any = import_module("wandb_workspaces.workspaces")
     method, target = workspaces.Config("pruner.name"), workspaces.Config("sparsity")
     step = "progress/step"
 
