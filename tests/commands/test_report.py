@@ -62,7 +62,7 @@ def test_a_family_is_chosen_before_looking(
     told = {}
     for chosen in (["--methods", "b,a", "--at", "0.9"], ["--reference", "b"]):
         arguments = [str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--mask-budget", "0"]
-        assert main([*arguments, *chosen]) == 0
+        assert main(["report", *arguments, *chosen]) == 0
         told[chosen[0]] = capsys.readouterr().out
     assert "against b: a family of 1 test" in told["--methods"]
     assert "better than the reference" in told["--methods"]
