@@ -182,7 +182,7 @@ def rank_groups(groups: Sequence[Group]) -> list[tuple[str, float, Ranking]]:
     from seven_bench.results.statistics import rank_methods, tabulate_scores
 
     families: dict[tuple[str, str, str], list[Group]] = {}
-    for group in groups:
+    for group in filter(lambda group: group.alike, groups):
         families.setdefault((group.model, group.start, group.setting), []).append(group)
     rankings = []
     for (model, start, setting), members in families.items():

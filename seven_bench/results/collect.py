@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from seven_bench.results.recipes import identify_recipe
 from seven_bench.store.files import RECORD, STATUS
 from seven_bench.store.record import FIELDS, RecordError, read_record
 from seven_bench.store.run_folder import RunFolder
@@ -61,10 +62,11 @@ def collect(roots: Iterable[str | Path]) -> Collected:
     """Read every record at or below `roots` into one flat table.
 
     Columns carry the record's names with dots (`sparsity.target`, `cost.seconds.total`), but for
-    the checksums in `integrity`; `layers` stays an object; `folder` is where the run lies. A
-    damaged record is named and left out. Of several records with one run_id the first is kept; one
-    that disagrees with it on the result is named among the damaged. Raises FileNotFoundError for a
-    root that does not exist.
+    the checksums in `integrity`; `layers` stays an object; `folder` is where the run lies, and
+    `recipe_id`, empty where there is no recipe, says which runs were trained alike. A damaged
+    record is named and left out. Of several records with one run_id the first is kept; one that
+    disagrees with it on the result is named among the damaged. Raises FileNotFoundError for a root
+    that does not exist.
     """
     roots = list(roots)
     rows: dict[str, dict[str, Any]] = {}
@@ -77,6 +79,7 @@ def collect(roots: Iterable[str | Path]) -> Collected:
             continue
         record.pop("integrity", None)
         row = {**flatten(record), "folder": str(path.parent)}
+        row["recipe_id"] = identify_recipe(record.get("recipe"))
         first = rows.setdefault(record["run_id"], row)
         if any(first[name] != row[name] for name in ("metric.value", "mask_hash", "cell_id")):
             damaged.append((path, f"has the run_id of {first['folder']}, but another result"))

@@ -1,9 +1,13 @@
-"""Which runs stand in one table: the same task, model, start and measure; and methods' names."""
+"""Which runs stand in one table, and methods' names.
+
+The runs of a table are of one task, model, start and measure, and of one recipe: alike in all that
+decides a result and is no column. Runs that do not say their recipe are a group of their own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,8 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
+from seven_bench.results.recipes import PREFIX, find_differences, tell_value
+
 DENSE = "dense"
 SEPARATOR = " \N{MIDDLE DOT} "
 
@@ -20,7 +26,11 @@ SEPARATOR = " \N{MIDDLE DOT} "
 #: dense row has none.
 _MEASURE = ("metric.name", "metric.split", "metric.epoch")
 _SETTINGS = ("finetune", *_MEASURE, "pattern")
-_WHERE = ("task", "model", "start", *_SETTINGS)
+_APART = ("finetune", *_MEASURE, "recipe_id")
+_WHERE = ("task", "model", "start", *_SETTINGS, "recipe_id")
+#: So many keys of a recipe stand in a title; what is told of it otherwise names all of them.
+_TITLED = 3
+UNKNOWN = "recipe unknown"
 
 #: Settings that tell cells of one table apart by design, so that they name no variant.
 _EXPECTED = frozenset({"seed", "sparsity"})
@@ -47,7 +57,9 @@ class Group:
 
     `runs` holds the pruned runs and `dense` the dense ones, both with the collected columns and
     `method`, the name that a reader sees. `setting` says what tells this group from others of
-    the same task, model and start; it is empty where nothing does.
+    the same task, model and start; it is empty where nothing does. `recipe_id` is empty where the
+    runs do not say their recipe: then nothing is tested. `differing` holds the keys in which the
+    recipe is another than those groups', each with its value here.
     """
 
     task: str
@@ -57,6 +69,13 @@ class Group:
     metric: Metric
     runs: pd.DataFrame
     dense: pd.DataFrame
+    recipe_id: str = ""
+    differing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def alike(self) -> bool:
+        """Whether the records say that the runs were trained alike."""
+        return bool(self.recipe_id)
 
     @property
     def title(self) -> str:
@@ -96,7 +115,8 @@ class Group:
 def split_groups(records: pd.DataFrame) -> list[Group]:
     """Split collected records into groups, sorted by task, model and start.
 
-    The dense runs of a task, model, start, fine-tuning and measure belong to every pattern's group.
+    The dense runs of a task, model, start, fine-tuning, measure and recipe belong to the group of
+    every pattern.
     """
     if records.empty:
         return []
@@ -106,18 +126,31 @@ def split_groups(records: pd.DataFrame) -> list[Group]:
     groups = []
     for (task, model, start), family in records.groupby(["task", "model", "start"]):
         varying = [name for name in _SETTINGS if _values(family, name).nunique() > 1]
-        for _, same in family.groupby(["finetune", *_MEASURE]):
+        recipes = find_differences(family[family["recipe_id"] != ""])
+        for _, same in family.groupby(list(_APART)):
             dense, pruned = same[is_dense[same.index]], same[~is_dense[same.index]]
             name, split, epoch, higher = same[[*_MEASURE, "metric.higher_is_better"]].iloc[0]
             metric = Metric(name, split, epoch, bool(higher))
             patterns = [runs for _, runs in pruned.groupby("pattern")] or [pruned]
             for runs in patterns:
                 first = (runs if len(runs) else dense).iloc[0]
-                setting = ", ".join(
-                    f"{name.rpartition('.')[2]} {first[name] or 'none'}" for name in varying
+                told = [f"{name.rpartition('.')[2]} {first[name] or 'none'}" for name in varying]
+                recipe_id = str(first["recipe_id"])
+                here = (
+                    {key: tell_value(first[PREFIX + key]) for key in recipes} if recipe_id else {}
                 )
-                groups.append(Group(task, model, start, setting, metric, runs, dense))
+                setting = ", ".join([*told, *_title_recipe(recipe_id, here)])
+                groups.append(
+                    Group(task, model, start, setting, metric, runs, dense, recipe_id, here)
+                )
     return groups
+
+
+def _title_recipe(recipe_id: str, differing: Mapping[str, str]) -> list[str]:
+    if not recipe_id:
+        return [UNKNOWN]
+    told = [f"{key} {value}" for key, value in [*differing.items()][:_TITLED]]
+    return [*told, f"recipe {recipe_id}"] if len(differing) > _TITLED else told
 
 
 def _values(family: pd.DataFrame, name: str) -> pd.Series:
@@ -126,6 +159,9 @@ def _values(family: pd.DataFrame, name: str) -> pd.Series:
 
 def _fill_texts(records: pd.DataFrame) -> pd.DataFrame:
     texts = ["distribution", "timing", "control", *_SETTINGS]
+    if "recipe_id" not in records:
+        records = records.assign(recipe_id="")
+    texts.append("recipe_id")
     filled = {name: records[name].map(lambda v: "" if pd.isna(v) else str(v)) for name in texts}
     return records.assign(**filled, **{"sparsity.target": records["sparsity.target"].round(6)})
 

@@ -152,8 +152,11 @@ def pair_by_seed(
     """Pair the methods of a group with `reference` by seed, at every sparsity or those in `at`.
 
     `methods` limits whom it is paired with; a name without its variant stands for all variants.
-    The dense runs pair with every sparsity. Sparsities where no seed is shared have no pairing.
+    The dense runs pair with every sparsity. Sparsities where no seed is shared have no pairing, and
+    neither has a group whose runs do not say that they were trained alike.
     """
+    if not group.alike:
+        return []
     dense = sorted(group.dense["method"].unique())
     pairings = []
     for sparsity in group.sparsities:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from seven_bench.results.groups import Group, split_groups
+from seven_bench.results.recipes import find_differences
 from seven_bench.results.statistics import Comparison, Summary, sampling_interval, summarise
 
 if TYPE_CHECKING:
@@ -132,8 +133,12 @@ def build_table(group: Group, margin: float | None = None) -> Table:
             behind = best[sparsity] - sign * summary.mean
             # Equal to the eye is equal: a hidden sixth digit must not choose the bold one.
             shown = format_value(summary.mean, group.metric.name)
-            is_best = shown == format_value(sign * best[sparsity], group.metric.name)
-            is_near = not is_best and margin is not None and behind <= margin * (1 + 1e-9)
+            is_best = group.alike and shown == format_value(
+                sign * best[sparsity], group.metric.name
+            )
+            is_near = (
+                group.alike and not is_best and margin is not None and behind <= margin * (1 + 1e-9)
+            )
             cells.append(Cell(summary, is_best, is_near))
         rows.append(Row(method, tuple(cells)))
     caption = describe_table(group, sparsities, margin)
@@ -168,12 +173,11 @@ def describe_table(group: Group, shown: Sequence[float], margin: float | None) -
         f"{PLUS_MINUS} standard deviation over seeds (number of seeds).",
     ]
     if shown:
+        sentences.append("Columns are target sparsities, the fraction of prunable weights removed.")
+    if shown and group.alike:
         better = "higher" if metric.higher_is_better else "lower"
-        sentences += [
-            "Columns are target sparsities, the fraction of prunable weights removed.",
-            f"Bold: the best pruned method of a column, {better} is better.",
-        ]
-    if shown and margin is not None:
+        sentences.append(f"Bold: the best pruned method of a column, {better} is better.")
+    if shown and group.alike and margin is not None:
         width = (
             f"{100 * margin:g} point{'s' * (margin != 0.01)}"
             if is_percentage(metric.name)
@@ -182,6 +186,7 @@ def describe_table(group: Group, shown: Sequence[float], margin: float | None) -
         sentences.append(f"Underlined: within {width} of the best.")
     if (error := describe_sampling(group)) is not None:
         sentences.append(error)
+    sentences += describe_recipe(group)
     if reached := describe_reached(group):
         sentences.append(f"Reached where it differs from the target: {reached}.")
     if hidden := [format_sparsity(at) for at in group.sparsities if at not in shown]:
@@ -190,6 +195,26 @@ def describe_table(group: Group, shown: Sequence[float], margin: float | None) -
     if lost:
         sentences.append(f"Without a finite value, and left out: {lost} run{'s' * (lost > 1)}.")
     return " ".join(sentences)
+
+
+def describe_recipe(group: Group) -> list[str]:
+    """What parts a table from others of its task, model and start; and what machines differ."""
+    if not group.alike:
+        return [
+            "Recipe unknown: no record says that these runs were trained alike, so that nothing is "
+            "bold and nothing is tested."
+        ]
+    sentences = []
+    if group.differing:
+        told = ", ".join(f"{key} {value}" for key, value in group.differing.items())
+        sentences.append(
+            f"Other tables of this task, model and start have another recipe; here: {told}."
+        )
+    machines = find_differences(pd.concat([group.dense, group.runs]), machine=True)
+    if machines:
+        told = "; ".join(f"{key} {', '.join(values)}" for key, values in machines.items())
+        sentences.append(f"Computed on machines that differ: {told}.")
+    return sentences
 
 
 def describe_sampling(group: Group) -> str | None:

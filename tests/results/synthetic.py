@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,14 @@ LAYERS = [
     for kind in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
 ]
 WEIGHTS = 64  # in each layer
+#: What the suite's records say of how they were trained, in part.
+RECIPE = {
+    "trainer.max_epochs": 10,
+    "trainer.lr": 5e-4,
+    "trainer.gradient_clip": 1.0,
+    "trainer.threads": 1,
+    "task.data.train_examples": None,
+}
 
 
 def make_record(**changes: Any) -> dict[str, Any]:
@@ -38,6 +47,7 @@ def make_record(**changes: Any) -> dict[str, Any]:
         "pattern": "unstructured",
         "control": "none",
         "finetune": "full",
+        "recipe": {**RECIPE},
         "seed": 0,
         "sparsity": {
             "target": 0.9,
@@ -93,6 +103,8 @@ def make_record(**changes: Any) -> dict[str, Any]:
     record["metrics"] = {record["metric"]["name"]: record["metric"]["value"], **record["metrics"]}
     names = ("task", "model", "start", "pruner", "control", "finetune", "pattern", "distribution")
     cell = "/".join(str(record[name]) for name in names) + f"/s{target}"
+    if record["recipe"] != RECIPE:
+        cell += f"/{zlib.crc32(json.dumps(record['recipe']).encode()):08x}"
     record["cell_id"] = record["cell_id"] or f"{zlib.crc32(cell.encode()):08x}"
     record["run_id"] = record["run_id"] or f"{cell}/{record['cell_id']}/seed{record['seed']}"
     return record

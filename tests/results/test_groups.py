@@ -4,8 +4,11 @@ from pathlib import Path
 
 from seven_bench.results.collect import collect
 from seven_bench.results.groups import split_groups
+from seven_bench.results.recipes import identify_recipe
+from seven_bench.results.statistics import pair_by_seed
+from seven_bench.results.tables import build_table
 
-from .synthetic import make_record, write_run
+from .synthetic import RECIPE, make_record, write_run
 
 
 def test_one_group_a_task_model_and_start(tmp_path: Path) -> None:
@@ -104,3 +107,67 @@ def test_lower_is_better_turns_the_order(tmp_path: Path) -> None:
         write_run(tmp_path, make_record(pruner=pruner, metric__value=value, **changes))
     (group,) = split_groups(collect([tmp_path]).records)
     assert group.methods == ["b", "a"]
+
+
+# ---- Recipes
+
+
+def test_a_row_of_one_epoch_is_not_beside_rows_of_ten(tmp_path: Path) -> None:
+    for epochs, value in ((10, 0.9), (1, 0.95)):
+        recipe = {**RECIPE, "trainer.max_epochs": epochs}
+        for pruner in ("dense", "snip" if epochs == 10 else "grasp"):
+            for seed in range(6):
+                write_run(
+                    tmp_path,
+                    make_record(pruner=pruner, seed=seed, recipe=recipe, metric__value=value),
+                )
+    one, ten = sorted(split_groups(collect([tmp_path]).records), key=lambda g: g.setting)
+    assert (one.setting, one.methods) == ("trainer.max_epochs 1", ["grasp"])
+    assert (ten.setting, ten.methods) == ("trainer.max_epochs 10", ["snip"])
+    assert one.differing == {"trainer.max_epochs": "1"}
+    assert (len(one.dense), len(ten.dense)) == (6, 6)
+    # Each is the best of its own table, and tested against its own dense runs.
+    for group in (one, ten):
+        assert {p.method for p in pair_by_seed(group, "dense")} == set(group.methods)
+        assert "have another recipe; here: trainer.max_epochs" in build_table(group).caption
+        assert [cell.best for cell in build_table(group).rows[-1].cells if cell] == [True]
+
+
+def test_many_differences_are_a_number_in_the_title_and_listed_below(tmp_path: Path) -> None:
+    for shift in range(2):
+        recipe = {f"trainer.key{index}": index + shift for index in range(5)}
+        write_run(tmp_path, make_record(recipe=recipe))
+    for group in split_groups(collect([tmp_path]).records):
+        assert group.setting.count("trainer.") == 3
+        assert group.setting.endswith(f"recipe {group.recipe_id}")
+        assert all(f"trainer.key{index}" in build_table(group).caption for index in range(5))
+
+
+def test_records_without_a_recipe_are_apart_and_nothing_is_said_of_them(tmp_path: Path) -> None:
+    for seed in range(6):
+        for pruner in ("snip", "grasp"):
+            write_run(tmp_path, make_record(pruner=pruner, seed=seed))
+            old = make_record(pruner=pruner, seed=seed, recipe=None)
+            del old["recipe"]
+            write_run(tmp_path, old)
+    known, unknown = sorted(split_groups(collect([tmp_path]).records), key=lambda g: g.setting)
+    assert (known.setting, unknown.setting) == ("", "recipe unknown")
+    assert known.alike and pair_by_seed(known, "snip")
+    assert not unknown.alike and pair_by_seed(unknown, "snip") == []
+    table = build_table(unknown)
+    assert "nothing is bold and nothing is tested" in table.caption
+    assert not any(cell.best for row in table.rows for cell in row.cells if cell)
+
+
+def test_machines_part_no_runs_and_are_told(tmp_path: Path) -> None:
+    for seed, threads in enumerate((1, 8)):
+        write_run(tmp_path, make_record(seed=seed, recipe={**RECIPE, "trainer.threads": threads}))
+    (group,) = split_groups(collect([tmp_path]).records)
+    assert group.setting == "" and len(group.runs) == 2
+    assert "Computed on machines that differ: trainer.threads 1, 8." in build_table(group).caption
+
+
+def test_a_number_is_the_same_however_it_is_written() -> None:
+    assert identify_recipe({"a": 3, "b": [1, 2]}) == identify_recipe({"b": [1.0, 2], "a": 3.0})
+    assert identify_recipe({"a": 1}) != identify_recipe({"a": True})
+    assert identify_recipe({}) == identify_recipe(None) == identify_recipe("text") == ""
