@@ -77,33 +77,29 @@ def _print_table(analyses: Sequence[tuple[FinishedRun, dict[str, Any]]]) -> None
     from rich.table import Table
     from rich.text import Text
 
-    from seven_bench.results.sentinel_rows import average_sentinels, describe_data, doubt
+    from seven_bench.results.collect import tabulate
+    from seven_bench.results.groups import split_groups
+    from seven_bench.results.sentinel_rows import tabulate_analyses
     from seven_bench.results.tables import format_sparsity
     from seven_bench.terminal import console as make_console
 
-    settings: dict[tuple[str, ...], dict[tuple[float, str], list[dict[str, Any]]]] = {}
-    for run, found in analyses:
-        title = tuple(str(run.record[name]) for name in ("task", "model", "start"))
-        key = (-run.record["sparsity"]["target"], run.record["pruner"])
-        settings.setdefault(title, {}).setdefault(key, []).append(found)
+    groups = split_groups(tabulate((run.record, run.folder) for run, _ in analyses))
     console = make_console()
-    for title, cells in settings.items():
+    for found in tabulate_analyses(groups, {str(run.folder): of for run, of in analyses}):
         table = Table(
-            title=Text(" \N{MIDDLE DOT} ".join(title), style="bold"),
+            title=Text(found.title, style="bold"),
             title_justify="left",
             box=box.SIMPLE_HEAD,
             show_edge=False,
         )
         for head in _HEADS:
             table.add_column(head, justify="left" if head == "method" else "right")
-        rows = [average_sentinels(key[1], -key[0], found) for key, found in sorted(cells.items())]
-        for row in rows:
+        for row in found.rows:
             table.add_row(format_sparsity(row.sparsity), Text(row.method), *_tell(row))
         console.print(table)
-        told = describe_data([analysis for found in cells.values() for analysis in found])
-        for line in filter(None, map(doubt, rows)):
+        for line in found.doubts:
             console.print(line, style="yellow", highlight=False)
-        console.print(f"Share kept near the cut. {told}\n", style="dim", highlight=False)
+        console.print(f"Share kept near the cut. {found.caption}\n", style="dim", highlight=False)
 
 
 _HEADS = (

@@ -183,7 +183,9 @@ def _best(score: Tensor, living: Tensor, count: int) -> Tensor:
     value = found.min() if from_top else found.max()
     above, ties = ranked > value, ranked == value
     missing = count - above.sum()
-    return above.logical_or_(ties.logical_and_(ties.cumsum(0, dtype=torch.int32) <= missing)).view(living.shape)
+    return above.logical_or_(ties.logical_and_(ties.cumsum(0, dtype=torch.int32) <= missing)).view(
+        living.shape
+    )
 
 
 def ranks(values: Tensor) -> Tensor:

@@ -77,17 +77,28 @@ def collect(roots: Iterable[str | Path]) -> Collected:
         except RecordError as error:
             damaged.append((path, error.reason))
             continue
-        record.pop("integrity", None)
-        row = {**flatten(record), "folder": str(path.parent)}
-        row["recipe_id"] = identify_recipe(record.get("recipe"))
+        row = _as_row(record, path.parent)
         first = rows.setdefault(record["run_id"], row)
         if any(first[name] != row[name] for name in ("metric.value", "mask_hash", "cell_id")):
             damaged.append((path, f"has the run_id of {first['folder']}, but another result"))
-    columns = dict.fromkeys([*FIELDS, "folder"])
-    frame = pd.DataFrame(list(rows.values()), columns=None if rows else list(columns))
+    return Collected(_as_frame([*rows.values()]), damaged, find_unfinished(roots))
+
+
+def tabulate(records: Iterable[tuple[Mapping[str, Any], Path]]) -> pd.DataFrame:
+    """Records that are read already, each with its folder, as `collect` has them."""
+    return _as_frame([_as_row(record, folder) for record, folder in records])
+
+
+def _as_row(record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    told = {name: value for name, value in record.items() if name != "integrity"}
+    recipe_id = identify_recipe(record.get("recipe"))
+    return {**flatten(told), "folder": str(folder), "recipe_id": recipe_id}
+
+
+def _as_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=None if rows else [*FIELDS, "folder", "recipe_id"])
     numeric = [name for name in _NUMERIC if name in frame]
-    frame = frame.astype(dict.fromkeys(numeric, float) | {"seed": int})
-    return Collected(frame, damaged, find_unfinished(roots))
+    return frame.astype(dict.fromkeys(numeric, float) | {"seed": int})
 
 
 @dataclass(frozen=True)

@@ -96,11 +96,9 @@ def tabulate_sentinels(
     groups: Sequence[Group],
 ) -> tuple[list[SentinelTable], list[tuple[Path, str]]]:
     """Tables of the groups that have analyses, and the files that could not be used, with why."""
-    tables, damaged = [], []
+    analyses, damaged = {}, []
     for group in groups:
-        found: dict[tuple[str, float], list[dict[str, Any]]] = {}
-        runs = group.runs[["method", "sparsity.target", "folder", "mask_hash"]]
-        for method, sparsity, folder, mask_hash in runs.itertuples(index=False):
+        for folder, mask_hash in group.runs[["folder", "mask_hash"]].itertuples(index=False):
             try:
                 analysis = read_sentinels(folder)
             except ValueError as error:
@@ -109,14 +107,33 @@ def tabulate_sentinels(
             if analysis is not None and analysis.get("mask_hash") != mask_hash:
                 damaged.append((Path(folder, SENTINELS), "is of other masks than the record"))
             elif analysis is not None:
-                found.setdefault((str(method), float(sparsity)), []).append(analysis)
+                analyses[str(folder)] = analysis
+    return tabulate_analyses(groups, analyses), damaged
+
+
+def tabulate_analyses(
+    groups: Sequence[Group], analyses: Mapping[str, Mapping[str, Any]]
+) -> list[SentinelTable]:
+    """Tables of analyses, given by their runs' folders.
+
+    A row is one method under one control and one recipe: nothing that the names of a group tell
+    apart is averaged.
+    """
+    tables = []
+    for group in groups:
+        found: dict[tuple[str, float], list[Mapping[str, Any]]] = {}
+        runs = group.runs[["method", "sparsity.target", "folder"]]
+        for method, sparsity, folder in runs.itertuples(index=False):
+            if str(folder) in analyses:
+                cell = found.setdefault((str(method), float(sparsity)), [])
+                cell.append(analyses[str(folder)])
         if found:
-            analyses = [analysis for several in found.values() for analysis in several]
             order = {method: place for place, method in enumerate(group.methods)}
             keys = sorted(found, key=lambda key: (-key[1], order[key[0]]))
             rows = tuple(average_sentinels(*key, found[key]) for key in keys)
-            tables.append(SentinelTable(group.title, describe_data(analyses), rows))
-    return tables, damaged
+            several = [analysis for cell in found.values() for analysis in cell]
+            tables.append(SentinelTable(group.title, describe_data(several), rows))
+    return tables
 
 
 def average_sentinels(

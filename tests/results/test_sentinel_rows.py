@@ -21,7 +21,7 @@ from seven_bench.results.sentinel_rows import (
     tabulate_sentinels,
 )
 
-from .synthetic import make_record, write_run
+from .synthetic import RECIPE, make_record, write_run
 
 
 def analysis(sentinels: int = 4, temporary: int = 2, mask_hash: str = "00ff") -> dict[str, Any]:
@@ -58,6 +58,17 @@ def test_means_over_seeds() -> None:
     assert row.cut == (pytest.approx(0.6), pytest.approx(0.3))
     assert (row.seeds, row.gsnr, row.evenness) == (2, 1.5, 0.8)
     assert all(math.isnan(share) for pair in row.deciles for share in pair)
+
+
+def test_a_control_and_a_recipe_are_never_averaged_into_the_method(tmp_path: Path) -> None:
+    other = {**RECIPE, "trainer.max_epochs": 1}
+    for changes, kept in (({}, 2), ({"control": "quota_swap"}, 6), ({"recipe": other}, 8)):
+        write(write_run(tmp_path, make_record(**changes)), analysis(sentinels=kept))
+    tables, _ = tabulate_sentinels(split_groups(collect([tmp_path]).records))
+    rows = {(table.title, row.method): row for table in tables for row in table.rows}
+    assert {method for _, method in rows} == {"snip", "snip \N{MIDDLE DOT} quota_swap"}
+    assert sorted(row.cut[0] for row in rows.values()) == pytest.approx([0.2, 0.6, 0.8])
+    assert {row.seeds for row in rows.values()} == {1}
 
 
 def test_tables_by_group(tmp_path: Path) -> None:
