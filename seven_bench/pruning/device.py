@@ -63,7 +63,7 @@ def joined(tensors: Sequence[Tensor]) -> Tensor:
 
 def share_memory(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are views of one memory."""
-    return one.untyped_storage()._cdata == other.untyped_storage()._cdata
+    return bool(one.untyped_storage()._cdata == other.untyped_storage()._cdata)
 
 
 def side_by_side(tensors: Params) -> Params:
