@@ -44,6 +44,10 @@ class MaskSet(dict[str, Tensor]):
         """The fraction removed."""
         return 1 - self.kept / self.total if self else 0.0
 
+    def to(self, device: torch.device) -> MaskSet:
+        """The masks on a device."""
+        return MaskSet({name: mask.to(device) for name, mask in self.items()})
+
     def empty_layers(self) -> list[str]:
         """Names of the parameters of which nothing is left."""
         return [name for name, kept in counted(self).items() if kept == 0]

@@ -90,6 +90,15 @@ class Pruner:
         self.method.score.reset(params, generator)
 
     @property
+    def masking(self) -> str:
+        return self.method.masking
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether the score looks at more than the weights."""
+        return not self.method.score.needs <= {"weights"}
+
+    @property
     def reached(self) -> bool:
         """Whether the final sparsity is reached; `settled` once the masks move no more."""
         return self.step >= self.plan.reached
@@ -97,6 +106,11 @@ class Pruner:
     @property
     def settled(self) -> bool:
         return self.step >= self.plan.end
+
+    def observes(self, when: str) -> bool:
+        """Whether the score is to see the step under way, "before_step" or "after_step"."""
+        due = self.method.observe_at == when and self.plan.observes(self.step + 1)
+        return due and self.needs_gradients
 
     def observe(self, params: Params, grads: Params | None = None, **more: Any) -> None:
         """Shows the score one step, unless the plan lets this one pass.
@@ -174,26 +188,67 @@ class Pruner:
 
     def to(self, device: torch.device) -> None:
         """Moves masks and the score's state to where the parameters are."""
-        self.masks = MaskSet({name: mask.to(device) for name, mask in self.masks.items()})
+        self.masks = self.masks.to(device)
         state = self.method.score.state_dict()
         self.method.score.load_state_dict({key: value.to(device) for key, value in state.items()})
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors alone: score, masks, step and generator."""
         state = {f"score/{key}": value for key, value in self.method.score.state_dict().items()}
-        state.update({f"mask/{name}": mask for name, mask in self.masks.items()})
+        state.update(_mask_state(self.masks))
         state["step"] = torch.tensor(self.step)
         state["generator"] = self.generator.get_state()
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restores `state_dict`. Raises KeyError or ValueError when it is another model's."""
-        masks = {k.removeprefix("mask/"): t for k, t in state.items() if k.startswith("mask/")}
-        loaded = MaskSet(masks)
-        loaded.check(self.masks)
         device = next(iter(self.masks.values())).device
-        self.masks, self.step = loaded, int(state["step"])
+        self.masks, self.step = _masks_of(state, self.masks), int(state["step"])
         self.generator.set_state(state["generator"].cpu())
         score = {k.removeprefix("score/"): t for k, t in state.items() if k.startswith("score/")}
         self.method.score.load_state_dict(score)
         self.to(device)
+
+
+class Settled:
+    """What a `Pruner` is to a training loop in which nothing more is removed."""
+
+    masking = "hard"
+    needs_gradients = False
+    reached = settled = True
+
+    def __init__(self, masks: MaskSet) -> None:
+        self.masks = masks
+
+    def observes(self, when: str) -> bool:
+        return False
+
+    def observe(self, params: Params, grads: Params | None = None) -> None:
+        """Nobody looks."""
+
+    def advance(self, params: Params) -> Update | None:
+        return None
+
+    def check_finished(self) -> None:
+        """It always is."""
+
+    def to(self, device: torch.device) -> None:
+        self.masks = self.masks.to(device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return _mask_state(self.masks)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.masks = _masks_of(state, self.masks)
+
+
+def _mask_state(masks: MaskSet) -> dict[str, Tensor]:
+    return {f"mask/{name}": mask for name, mask in masks.items()}
+
+
+def _masks_of(state: dict[str, Tensor], like: MaskSet) -> MaskSet:
+    """The masks in a checkpoint. Raises ValueError when they are another model's."""
+    masks = {k.removeprefix("mask/"): t for k, t in state.items() if k.startswith("mask/")}
+    loaded = MaskSet(masks)
+    loaded.check(like)
+    return loaded

@@ -98,19 +98,19 @@ def freeze_others(model: nn.Module, finetune: Finetune, scored: Iterable[nn.Para
     training looks at, though they may be frozen. Those are left to the optimizer's reach by
     `make_optimizer` alone.
     """
-    wanted = {id(p) for p in trained_parameters(model, finetune).values()} | {*map(id, scored)}
+    trained = {id(p) for p in trained_parameters(model, finetune).values()} | {*map(id, scored)}
     for parameter in model.parameters():
-        parameter.requires_grad_(id(parameter) in wanted)
+        parameter.requires_grad_(id(parameter) in trained)
 
 
 def layer_depths(model: nn.Module) -> dict[str, int]:
     """How deep each parameter sits: 0 the embeddings, i + 1 the i-th layer, at the top the rest."""
     family = family_of(model)
-    found = {name: LAYER.search(name) for name, _ in model.named_parameters()}
-    top = max((int(match[1]) for match in found.values() if match), default=-1) + 2
+    layers = {name: LAYER.search(name) for name, _ in model.named_parameters()}
+    top = max((int(match[1]) for match in layers.values() if match), default=-1) + 2
     return {
         name: int(match[1]) + 1 if match else 0 if family.is_embedding(name) else top
-        for name, match in found.items()
+        for name, match in layers.items()
     }
 
 
@@ -131,10 +131,6 @@ def make_optimizer(model: nn.Module, recipe: Recipe, finetune: Finetune = Finetu
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
     return torch.optim.AdamW(groups, lr=recipe.lr)
-
-
-OPTIMIZERS = ("adamw", "sgd")
-LR_SCHEDULES = ("linear", "cosine", "constant")
 
 
 def learning_rate_factor(recipe: Recipe, total: int) -> Callable[[int], float]:

@@ -107,7 +107,7 @@ def summarize_in_wandb(record: dict[str, Any]) -> None:
 
 def _start_wandb(config: dict[str, Any], run_id: str) -> WandbLogger | None:
     settings = config["logger"]
-    mode = settings["mode"] or os.environ.get("WANDB_MODE") or "offline"
+    mode: Any = settings["mode"] or os.environ.get("WANDB_MODE") or "offline"
     folder = Path(config["output_root"])
     # W&B tells of itself on stderr at every start and end; its own variable still wins
     os.environ.setdefault("WANDB_SILENT", "true")

@@ -20,13 +20,15 @@ from seven_bench.data.samplers import ArrayDataset
 from seven_bench.data.task_data import TaskData
 from seven_bench.pruning import Constant, Cubic, MaskSet, kept_count
 from seven_bench.pruning.pruner import Method, Pruner
+from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import reset_process
 from seven_bench.training.finetune import Recipe
-from seven_bench.training.fit import Machine, fit
+from seven_bench.training.fit import fit
 from seven_bench.training.module import TaskModule
 from seven_bench.training.pruning_callback import PruningCallback
 
 ROWS, COLUMNS, LR, SPARSITY = 6, 8, 0.05, 0.75
+MSE = Context("mse", higher_is_better=False, device=Device("cpu"))
 NAME = "blocks.0.mlp.fc1.weight"
 
 
@@ -84,13 +86,12 @@ def trained(score, schedule, steps, masking, momentum=0.0, sparsity=SPARSITY, cu
     params = {NAME: module.model.layer.weight}
     method = Method(score, schedule, sparsity, masking=masking, cut=cut)
     pruner = Pruner(method, schedule.plan(steps, 1), params, torch.Generator())
-    callback = PruningCallback(params, MaskSet.ones(params), pruner)
+    callback = PruningCallback(params, pruner)
     history = []
     module.on_train_batch_end = lambda *_: history.append(
         (params[NAME].detach().double().clone(), callback.masks[NAME].clone())
     )
-    metric = {"name": "mse", "higher_is_better": False}
-    fit(module, data, callback, Machine("cpu"), metric)
+    fit(module, data, callback, MSE)
     return history, callback
 
 
@@ -161,8 +162,8 @@ def test_movement_sees_straight_through_the_mask():
     schedule = Cubic(start="0it", steps="8it", hold=True)
     history, callback = trained(MovementScore(), schedule, steps, "straight_through", momentum)
     same(history, expected)
-    assert torch.allclose(callback.dense[NAME].double(), w, atol=2e-5)
-    assert int(callback.dense[NAME][~mask].count_nonzero()) > 0
+    assert torch.allclose(callback.masking.weights[NAME].double(), w, atol=2e-5)
+    assert int(callback.masking.weights[NAME][~mask].count_nonzero()) > 0
 
 
 def test_movement_keeps_what_moves_away_from_zero():
