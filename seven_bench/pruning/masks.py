@@ -160,6 +160,7 @@ def prune(
     pattern: str = "unstructured",
     cut: str = "exact",
     weights: Params | None = None,
+    density: float | None = None,
 ) -> MaskSet:
     """Masks at a sparsity over *all* prunable weights (living or not), from the living ones.
 
@@ -168,6 +169,7 @@ def prune(
             truncated (that is what published codes do; ties may leave more than k weights), or
             "above_zero": every score above 0 lives, whatever the sparsity, unless that is 0.
         weights: see `allocate`.
+        density: what is truncated, where a schedule computes it by itself; 1 - sparsity if None.
 
     Raises: ValueError as `allocate` and `make_masks` do.
     """
@@ -178,7 +180,7 @@ def prune(
             (n, (score > 0) & masks[n] if sparsity else masks[n]) for n, score in scores.items()
         )
     if cut == "threshold":
-        k = int((1 - sparsity) * total)
+        k = int((1 - sparsity if density is None else density) * total)
         threshold = kth_largest(scores, masks, k) if k else float("inf")
         return MaskSet((n, (score >= threshold) & masks[n]) for n, score in scores.items())
     count = reachable_count(masks, sparsity, pattern)

@@ -15,6 +15,10 @@ from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.schedules import Plan, Schedule
 from seven_bench.pruning.scores import Observation, Score
 
+BEGIN = {
+    "dense": "everything lives until the first update",
+    "random": "weights drawn at random are removed before the first step, as many as will be",
+}
 MASKING = {
     "hard": "removed weights are zero after every step and never come back",
     "rewire": "removed weights are zero after every step; an update may bring some back, from zero",
@@ -29,8 +33,9 @@ class Method:
 
     `rescore` starts the score anew after every update; `observe_at` says whether a method that
     prunes during training sees weights "before_step" or "after_step" of the optimizer; `cut` is
-    that of `prune`; `masking`, of `MASKING`, is how a mask acts during training; `name` stands in
-    errors (the score's class where it is empty).
+    that of `prune`; `masking`, of `MASKING`, is how a mask acts during training; `begin`, of
+    `BEGIN`, is what lives at the start; `takes_step` says that an update during training takes the
+    place of the optimizer's step; `name` stands in errors (the score's class where it is empty).
     """
 
     score: Score
@@ -42,6 +47,8 @@ class Method:
     observe_at: str = "before_step"
     cut: str = "exact"
     masking: str = "hard"
+    begin: str = "dense"
+    takes_step: bool = False
     name: str = ""
 
     def __str__(self) -> str:
@@ -70,7 +77,7 @@ class Pruner:
         plan: the method's schedule over the steps there are.
         params: the prunable weights, by name; they are read, never written.
         generator: the score's only source of randomness.
-        masks: what an earlier round has removed already (nothing if null).
+        masks: what an earlier round has removed already (None: what the method begins with).
         on_update: called with the masks after every update, to compare them between processes.
     """
 
@@ -84,10 +91,29 @@ class Pruner:
         on_update: Callable[[MaskSet], None] | None = None,
     ) -> None:
         self.method, self.plan, self.generator = method, plan, generator
-        self.masks = MaskSet.ones(params) if masks is None else masks
+        self.masks = self._first_masks(params) if masks is None else masks
         self.on_update = on_update
         self.step = 0
         self.method.score.reset(params, generator)
+
+    def _first_masks(self, params: Params) -> MaskSet:
+        method, everything = self.method, MaskSet.ones(params)
+        if method.begin == "dense":
+            return everything
+        scores = {
+            name: torch.rand(p.shape, generator=self.generator).to(p.device)
+            for name, p in params.items()
+        }
+        sparsity = method.schedule.sparsity(0, self.plan.count, method.sparsity)
+        return prune(scores, everything, sparsity, method.distribution, method.pattern)
+
+    @property
+    def takes_step(self) -> bool:
+        """Whether the step at hand is to be an update and nothing else (never where nothing is to
+        be removed).
+        """
+        due = self.method.takes_step and self.method.sparsity > 0
+        return due and self.plan.update_at(self.step + 1) is not None
 
     @property
     def masking(self) -> str:
@@ -119,7 +145,7 @@ class Pruner:
         """
         if self.plan.observes(self.step + 1):
             step = self.step - self.plan.observe_from
-            done = min(1.0, (self.step + 1) / self.plan.reached)
+            done = self.plan.progress(self.step + 1)
             seen = Observation(params, grads or {}, self.masks, step, progress=done, **more)
             with unchanged(str(self.method), params, seen.grads, self.masks):
                 self.method.score.observe(seen)
@@ -155,7 +181,7 @@ class Pruner:
             try:
                 masks = prune(
                     scores, competing, sparsity, method.distribution, method.pattern, method.cut,
-                    params,
+                    params, method.schedule.density(index % count, count, method.sparsity),
                 )  # fmt: skip
             except ValueError as error:
                 raise ValueError(f"{method}: {error}") from error
@@ -214,7 +240,7 @@ class Settled:
     """What a `Pruner` is to a training loop in which nothing more is removed."""
 
     masking = "hard"
-    needs_gradients = False
+    needs_gradients = takes_step = False
     reached = settled = True
 
     def __init__(self, masks: MaskSet) -> None:

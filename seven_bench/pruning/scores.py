@@ -26,8 +26,9 @@ class Observation:
     the g of all batches, `example_squares` the mean over examples of the squared gradient of each,
     `activations` the sum over an example's tokens of each squared input of a linear layer, [d_in],
     for a part of the layers at a time, `linear_gradient` the gradient of the linearised network's
-    mean output by |w|, float64. `progress` is the fraction of the pruning steps that is done, in
-    [0, 1].
+    mean output by |w|, float64. `learning_rate` is that of an optimizer step, `lr_factor` what its
+    schedule multiplies the highest one by to get there (1 outside of training). `progress` is the
+    fraction of the pruning steps that is done, in [0, 1].
     """
 
     params: Params
@@ -39,6 +40,7 @@ class Observation:
     activations: Params | None = None
     linear_gradient: Params | None = None
     learning_rate: float | None = None
+    lr_factor: float = 1.0
     progress: float = 0.0
 
 

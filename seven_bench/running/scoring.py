@@ -43,6 +43,8 @@ def make_method(config: Config) -> Method:
         observe_at=pruner["observe_at"],
         cut=pruner["cut"],
         masking=pruner["masking"],
+        begin=pruner["begin"],
+        takes_step=pruner["takes_step"],
     )
 
 

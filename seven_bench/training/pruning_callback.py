@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from seven_bench.pruning import MaskSet, Params
 from seven_bench.pruning.pruner import Pruner, Settled
 from seven_bench.training.masking import WAYS, Masking
+from seven_bench.training.masking.protocol import copied
 
 UNDERNEATH = "dense/"  # before the names of what `Masking.state` gives, in a checkpoint
 
@@ -34,6 +35,7 @@ class PruningCallback(pl.Callback):
         self.masking: Masking = WAYS[pruner.masking](params, pruner)
         self.skipped_steps = 0
         self._lent: list[Tensor] = []  # frozen weights whose gradient is asked for while scoring
+        self._unclipped: Params = {}  # this step's gradients, for a score that looks after it
 
     @property
     def masks(self) -> MaskSet:
@@ -76,17 +78,22 @@ class PruningCallback(pl.Callback):
     ) -> None:
         finite = self._check_finite(trainer, pl_module)
         if finite and self.pruner.observes("before_step"):
-            self.pruner.observe(self.masking.weights, self._grads())
-        if not self.pruner.observes("after_step"):
-            for parameter in self._lent:  # seen: it has no part in clipping
-                parameter.grad = None
+            self.pruner.observe(self.masking.weights, self._grads(), **_rates(optimizer))
         self.masking.before_step()
+        if self.pruner.observes("after_step") and (trainer.gradient_clip_val or self._lent):
+            self._unclipped = copied(self._grads())
+        for parameter in self._lent:  # seen: it has no part in clipping
+            parameter.grad = None
+        if finite and self.pruner.takes_step:
+            pl_module.zero_grad(set_to_none=True)  # an optimizer without gradients moves nothing
 
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self.masking.after_step()
         if self.pruner.observes("after_step"):
-            self.pruner.observe(self.masking.weights, self._grads())
+            grads = self._unclipped or self._grads()
+            self.pruner.observe(self.masking.weights, grads, **_rates(optimizer))
+            self._unclipped = {}
         update = self.pruner.advance(self.masking.weights)
         if self.pruner.settled:
             self._return_lent()
@@ -162,3 +169,10 @@ class PruningCallback(pl.Callback):
             raise ValueError(
                 "trainer.precision=16-mixed: fused optimizers see scaled gradients; use bf16-mixed"
             )
+
+
+def _rates(optimizer: Optimizer) -> dict[str, float]:
+    """The learning rate of this step, and the factor of its schedule."""
+    group = optimizer.param_groups[0]
+    highest = group.get("initial_lr", group["lr"])
+    return {"learning_rate": group["lr"], "lr_factor": group["lr"] / highest if highest else 1.0}
