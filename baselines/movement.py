@@ -34,7 +34,7 @@ class MovementScore(Score):
     def __init__(self, lr: float = 1e-2, optimizer: str = "adam") -> None:
         if optimizer not in OPTIMIZERS:
             raise ValueError(f"score.optimizer={optimizer!r}: allowed are {', '.join(OPTIMIZERS)}")
-        self.lr, self.optimizer, self.step = lr, optimizer, Fused(adam_step)
+        self.lr, self.optimizer, self.step = lr, optimizer, Fused(adam_step, state=3)
 
     def reset(self, params: Params, generator: torch.Generator | None = None) -> None:
         self.movement, self.t = zeros(params), 0
