@@ -8,7 +8,7 @@ from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet, reachable_count
 from seven_bench.pruning.pruner import Settled
 from seven_bench.running.job import Cost, Job
-from seven_bench.running.rounds import keep_step, prune_below
+from seven_bench.running.rounds import begin_at_rewound_step, keep_step, prune_below
 from seven_bench.running.scoring import pruner_during, score_and_prune
 from seven_bench.settings.identity import Config
 from seven_bench.training.checkpoint import readable
@@ -44,6 +44,7 @@ def train_pruned(job: Job) -> tuple[Trained, Cost]:
     if checkpoint is not None:
         checkpoint.scoring, checkpoint.zero_shot = asdict(cost), untrained
 
+    begin_at_rewound_step(job)
     prepare(module, config, masks, job.params if during else {}, job.dense)
     callback = PruningCallback(job.params, during or Settled(masks))
     context = replace(job.context, callbacks=[*job.context.callbacks, *keep_step(job)])

@@ -14,6 +14,7 @@ weights after it, in the dense round), or null (the weights stay, the learning r
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,24 @@ def keep_step(job: Job) -> Iterator[KeepStep]:
     config, checkpoint = job.config, job.context.checkpoint
     if config["sparsity"] > 0 or not rewinds_to_step(config) or checkpoint is None:
         return
-    time = config["pruner"]["rounds"]["rewind"]
+    yield KeepStep(checkpoint.path.with_name(REWIND), _rewind_step(job))
+
+
+def begin_at_rewound_step(job: Job) -> None:
+    """Where weights are rewound to step k, training goes on at step k: k steps fewer, and the
+    learning rates of those that are left (Frankle et al. 2020, arXiv 1912.05671). Batches are those
+    of a first epoch.
+    """
+    if job.below is not None and job.below.rewound is not None:
+        job.module.recipe = replace(job.module.recipe, first_step=_rewind_step(job))
+
+
+def _rewind_step(job: Job) -> int:
+    time = job.config["pruner"]["rounds"]["rewind"]
     total, epoch = optimizer_steps(job.module.recipe, job.data.size("train"))
-    if not 1 <= (step := steps_of(time, total, epoch)) <= total:
+    if not 1 <= (step := steps_of(time, total, epoch)) < total:
         raise ConfigError(f"pruner.rounds.rewind={time} is step {step}, but there are {total}")
-    yield KeepStep(checkpoint.path.with_name(REWIND), step)
+    return step
 
 
 def prune_below(job: Job, below: Below) -> tuple[MaskSet, Cost]:

@@ -22,6 +22,8 @@ class Recipe:
 
     `warmup` is a fraction of all steps; `lr_schedule` is what follows it. `max_steps` ends training
     early when it is not null. `gradient_clip` is the largest norm of the whole gradient.
+    `first_step` is where in all steps training begins: later than at 0 where the weights are those
+    of a step, whose learning rates are then gone on with.
     """
 
     max_epochs: int
@@ -36,10 +38,11 @@ class Recipe:
     gradient_clip: float | None = None
     accumulate: int = 1
     precision: str = "32-true"
+    first_step: int = 0
 
 
 def optimizer_steps(recipe: Recipe, train_size: int) -> tuple[int, int]:
-    """Optimizer steps in all, and in an epoch."""
+    """Optimizer steps in all, those before `first_step` included, and in an epoch."""
     batches = math.ceil(train_size / recipe.batch_size)
     epoch = math.ceil(batches / recipe.accumulate)
     total = epoch * recipe.max_epochs
@@ -138,6 +141,7 @@ def learning_rate_factor(recipe: Recipe, total: int) -> Callable[[int], float]:
     warm = round(recipe.warmup * total)
 
     def factor(step: int) -> float:
+        step += recipe.first_step
         if step < warm:
             return (step + 1) / (warm + 1)
         left = 1 - (step - warm) / max(1, total - warm)

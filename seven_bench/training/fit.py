@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -138,7 +138,11 @@ def fit(module: TaskModule, data: TaskData, pruning: PruningCallback, context: C
     shown = context.progress and sys.stderr.isatty()
     if shown:
         callbacks.append(SparsityBar(pruning))
-    trainer = make_trainer(module.recipe, context.device, callbacks, context.loggers, shown)
+    recipe = module.recipe
+    if recipe.first_step:
+        left = optimizer_steps(recipe, data.size("train"))[0] - recipe.first_step
+        recipe = replace(recipe, max_steps=left)
+    trainer = make_trainer(recipe, context.device, callbacks, context.loggers, shown)
     began = time.perf_counter()
     with warnings.catch_warnings():
         _filter_known_warnings()
