@@ -129,8 +129,8 @@ def _best_of_groups(
     n, m = group
     best = {}
     for name, score in scores.items():
-        found = _best_of_rows(score.reshape(-1, m), masks[name].reshape(-1, m), n)
-        best[name] = found.view(masks[name].shape)
+        groups = _best_of_rows(score.reshape(-1, m), masks[name].reshape(-1, m), n)
+        best[name] = groups.view(masks[name].shape)
     if sum(counts.values()) * m <= sum(mask.numel() for mask in masks.values()) * n:
         return MaskSet(best)
     more = {name: max(0, counts[name] - held) for name, held in counted(best).items()}
@@ -142,12 +142,12 @@ def _best_of_rows(score: Tensor, living: Tensor, counts: int | list[int]) -> Ten
     """The `counts` (one number, or one a row) best living weights of each row, a mask."""
     alive = living.reshape(living.shape[0], -1)
     ranked = score.detach().float().reshape(alive.shape).where(alive, float("-inf"))
-    wanted = torch.tensor(counts, device=alive.device).reshape(-1, 1)
+    most = torch.tensor(counts, device=alive.device).reshape(-1, 1)
     if alive.is_cuda:
-        best = device.ranks(ranked) < wanted
+        best = device.ranks(ranked) < most
     else:
         order = ranked.argsort(dim=1, descending=True, stable=True)
-        places = (torch.arange(alive.shape[1]) < wanted).expand_as(alive)
+        places = (torch.arange(alive.shape[1]) < most).expand_as(alive)
         best = torch.zeros_like(alive).scatter_(1, order, places)
     return (best & alive).view(living.shape)
 

@@ -19,9 +19,9 @@ def steps_of(time: Time, total: int, epoch: int) -> int:
     Raises: ValueError when the time is none of "120it", "2ep", a fraction in [0, 1].
     """
     if isinstance(time, str):
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)(it|ep)", time.strip())
-        if found:
-            return round(float(found[1]) * (epoch if found[2] == "ep" else 1))
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(it|ep)", time.strip())
+        if match:
+            return round(float(match[1]) * (epoch if match[2] == "ep" else 1))
     elif isinstance(time, (int, float)) and not isinstance(time, bool) and 0 <= time <= 1:
         return round(time * total)
     raise ValueError(f"time {time!r}: allowed are '120it', '2ep' or a fraction in [0, 1]")
