@@ -129,6 +129,7 @@ PATTERNS = {
     "unstructured": Pattern(distributions=("global", "uniform", "er", "lamp", "per_row")),
     "nm_2_4": Pattern(group=(2, 4), distributions=("uniform",)),
     "nm_4_8": Pattern(group=(4, 8), distributions=("uniform",)),
+    "block_1x4": Pattern(columns=4),
     "block_4x4": Pattern(rows=4, columns=4),
     "row": Pattern(columns=0),
 }

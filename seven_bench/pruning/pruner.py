@@ -146,7 +146,8 @@ class Pruner:
         if self.plan.observes(self.step + 1):
             step = self.step - self.plan.observe_from
             done = self.plan.progress(self.step + 1)
-            seen = Observation(params, grads or {}, self.masks, step, progress=done, **more)
+            aim = {"sparsity": self.method.sparsity, "pattern": self.method.pattern}
+            seen = Observation(params, grads or {}, self.masks, step, progress=done, **aim, **more)
             with unchanged(str(self.method), params, seen.grads, self.masks):
                 self.method.score.observe(seen)
 

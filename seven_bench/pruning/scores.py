@@ -28,7 +28,8 @@ class Observation:
     for a part of the layers at a time, `linear_gradient` the gradient of the linearised network's
     mean output by |w|, float64. `learning_rate` is that of an optimizer step, `lr_factor` what its
     schedule multiplies the highest one by to get there (1 outside of training). `progress` is the
-    fraction of the pruning steps that is done, in [0, 1].
+    fraction of the pruning steps that is done, in [0, 1]. `sparsity` and `pattern` are what the
+    method is to come to, for scores whose numbers depend on it.
     """
 
     params: Params
@@ -42,6 +43,8 @@ class Observation:
     learning_rate: float | None = None
     lr_factor: float = 1.0
     progress: float = 0.0
+    sparsity: float = 0.0
+    pattern: str = "unstructured"
 
 
 class Score(Protocol):
