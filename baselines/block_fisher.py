@@ -1,6 +1,6 @@
-"""The empirical Fisher matrix in blocks along the diagonal, and what second-order pruning asks of it.
+"""The empirical Fisher matrix, block-diagonal, and what second-order pruning asks of it.
 
-Eqs. 4 to 6 of oBERT, Kurtic et al. 2022, arXiv 2203.07259.
+As in oBERT, Kurtic et al. 2022, arXiv 2203.07259.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ class BlockFisher:
         """The weights at the minimum of the quadratic model once only those of `stays` are left.
 
         w_R + (F_RR)^-1 F_RQ w_Q, for the weights R of a block that stay and those, Q, that go; by
-        block inversion that is the -F^-1_:Q ((F^-1)_QQ)^-1 w_Q of eq. 6.
+        block inversion that is the paper's -F^-1_:Q ((F^-1)_QQ)^-1 w_Q.
 
-        Returns: float32, of the weight's shape; 0 where nothing stays, untouched where nothing goes.
+        Returns: float32, of the weight's shape; 0 for what goes, untouched in blocks that lose nothing.
         """
         self._add_gathered(name)
         w, kept = self._blocks(name, weight), self._blocks(name, stays)
@@ -238,7 +238,7 @@ def _quadratic(matrix: Tensor, vector: Tensor) -> Tensor:
 def _lead_of_best(inverse: Tensor, w: Tensor, rises: Tensor, n: int, m: int) -> Tensor:
     """What puts the best N of every M weights before the others, [blocks, block].
 
-    The best are those without which the loss rises most: all ways to lose the other M - N are tried.
+    Of all ways to lose M - N of them, the one that costs least leaves the best.
     """
     losses = torch.tensor(list(combinations(range(m), m - n)), device=w.device)
     groups, w = _inner(inverse, m), w.view(len(w), -1, m)

@@ -15,9 +15,9 @@ class ObertScore(Score):
     """The rise of the loss when a weight (or a pattern's unit) goes and the others of its block
     answer, w_q^2 / (2 [F^-1]_qq), and that answer: `BlockFisher` has formulas and memory.
 
-    F is the empirical Fisher matrix of the gradients that were seen, one a batch, at the defaults of
-    the paper. Where many weights of a block go together, the answer is the optimum for all of them;
-    the released code adds up the answers to each (to each unit) as if the others stayed.
+    F is the empirical Fisher matrix of the gradients that were seen, one a batch; the defaults are
+    the paper's. Where many weights of a block go together, the answer is the optimum for all of
+    them; the released code adds up the answers to each (each unit) as if the others stayed.
 
     During training the gradients are those of the optimizer steps since the last update, dropout
     and all; the released code stops for 1,024 new ones, dropout off, at each.

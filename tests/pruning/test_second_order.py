@@ -218,7 +218,7 @@ def test_a_control_leaves_the_weights_alone():
 def test_state_goes_on_where_it_was():
     grads, w = drawn(GATHERED + 5, 30, seed=14), drawn(1, 30, seed=15)
     whole, ones = shown(grads, (1, 30)), {"w": torch.ones(1, 30, dtype=torch.bool)}
-    first, second = shown(grads[:GATHERED + 2], (1, 30)), ObertScore(damping=DAMPING)
+    first, second = shown(grads[: GATHERED + 2], (1, 30)), ObertScore(damping=DAMPING)
     second.reset({})
     second.load_state_dict(first.state_dict())
     for step, grad in enumerate(grads[GATHERED + 2 :]):
