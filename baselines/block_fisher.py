@@ -103,7 +103,7 @@ class BlockFisher:
         w_R + (F_RR)^-1 F_RQ w_Q, for the weights R of a block that stay and those, Q, that go; by
         block inversion that is the paper's -F^-1_:Q ((F^-1)_QQ)^-1 w_Q.
 
-        Returns: float32, of the weight's shape; 0 for what goes, untouched in blocks that lose nothing.
+        Returns: float32, of the weight's shape, 0 for what goes.
         """
         self._add_gathered(name)
         w, kept = self._blocks(name, weight), self._blocks(name, stays)

@@ -146,7 +146,10 @@ class Pruner:
         if self.plan.observes(self.step + 1):
             step = self.step - self.plan.observe_from
             done = self.plan.progress(self.step + 1)
-            aim = {"sparsity": self.method.sparsity, "pattern": self.method.pattern}
+            aim: dict[str, Any] = {
+                "sparsity": self.method.sparsity,
+                "pattern": self.method.pattern,
+            }
             seen = Observation(params, grads or {}, self.masks, step, progress=done, **aim, **more)
             with unchanged(str(self.method), params, seen.grads, self.masks):
                 self.method.score.observe(seen)
