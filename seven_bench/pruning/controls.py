@@ -90,6 +90,7 @@ class Altered(Score):
     def __init__(self, score: Score) -> None:
         self.inner = score
         self.needs, self.compared = score.needs, score.compared  # type: ignore[misc]
+        self.linearisation = score.linearisation
 
     def reset(self, params: Params, generator: torch.Generator | None = None) -> None:
         self.inner.reset(params, generator)

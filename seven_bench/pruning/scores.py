@@ -47,19 +47,47 @@ class Observation:
     pattern: str = "unstructured"
 
 
+ATTENTIONS = ("first_order", "softmax")
+BIASES = ("zero", "absolute")
+
+
+@dataclass(frozen=True)
+class Linearisation:
+    """What becomes of a Transformer's attention and biases where its weights are |w| and its norms
+    and activations pass their input on (the need `linear_gradient`).
+
+    `attention`: "first_order" puts the part of the first order around ones in its place, q plus the
+    tokens' mean of k plus that of v; "softmax" leaves it as it is. `biases`: "zero", or "absolute"
+    for |b|.
+
+    Raises: ValueError on another choice.
+    """
+
+    attention: str = "first_order"
+    biases: str = "zero"
+
+    def __post_init__(self) -> None:
+        for key, value, allowed in (
+            ("attention", self.attention, ATTENTIONS), ("biases", self.biases, BIASES)
+        ):  # fmt: skip
+            if value not in allowed:
+                raise ValueError(f"score.{key}={value!r}: allowed are {', '.join(allowed)}")
+
+
 class Score(Protocol):
     """One method's score. Derive from it for the bookkeeping; `scores` is all that must be written.
 
     `needs` (rows of `seven_bench.pruning.needs.NEEDS`) is checked against timing and model.
     `compared` says where scores can be held against each other: all over the "network", or within
     an output "row" alone. `state` names the attributes that a checkpoint keeps: each a dict of
-    tensors per parameter, or a number. What a score must keep to, `seven_bench.pruning.contract`
-    checks.
+    tensors per parameter, or a number. `linearisation` is how a `linear_gradient` is taken. What a
+    score must keep to, `seven_bench.pruning.contract` checks.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
     compared: ClassVar[str] = "network"
     state: ClassVar[tuple[str, ...]] = ()
+    linearisation: Linearisation = Linearisation()
 
     def reset(self, params: Params, generator: torch.Generator | None = None) -> None:
         """Starts anew. `generator` is the only source of randomness a score may use."""

@@ -297,6 +297,12 @@ def test_temperature_divides_the_logits_and_nothing_else():
     assert float(cool(labels).detach()) == pytest.approx(float(expected.detach()))
 
 
+def test_a_temperature_that_does_nothing_is_refused():
+    cool = tempered(lambda batch: F.mse_loss(batch, torch.zeros(2)), 200.0)
+    with pytest.raises(ValueError, match="temperature=200: the task's loss has no cross-entropy"):
+        cool(torch.ones(2))
+
+
 def test_blocks_in_order():
     names = [
         "patch.proj.weight", "blocks.0.qkv.weight", "blocks.0.fc.weight", "blocks.1.qkv.weight",
