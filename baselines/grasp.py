@@ -27,7 +27,6 @@ class GraspScore(Score):
         self.total = zeros(params)
 
     def observe(self, seen: Observation) -> None:
-        assert seen.hessian_gradient is not None
         for name, product in seen.hessian_gradient.items():
             self.total[name] += product
 

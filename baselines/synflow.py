@@ -34,7 +34,6 @@ class SynflowLinearizedScore(Score):
         self.flow: Params = {}
 
     def observe(self, seen: Observation) -> None:
-        assert seen.linear_gradient is not None
         for name, gradient in seen.linear_gradient.items():
             flow = seen.params[name].detach().abs() * gradient
             self.flow[name] = self.flow[name] + flow if name in self.flow else flow

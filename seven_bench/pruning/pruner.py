@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -138,19 +137,31 @@ class Pruner:
         due = self.method.observe_at == when and self.plan.observes(self.step + 1)
         return due and self.needs_gradients
 
-    def observe(self, params: Params, grads: Params | None = None, **more: Any) -> None:
+    def observe(
+        self,
+        params: Params,
+        grads: Params | None = None,
+        supplied: Mapping[str, Params] | None = None,
+        **rates: float,
+    ) -> None:
         """Shows the score one step, unless the plan lets this one pass.
 
-        `more` are further fields of `Observation`.
+        The arguments are fields of `Observation`.
         """
         if self.plan.observes(self.step + 1):
             step = self.step - self.plan.observe_from
             done = self.plan.progress(self.step + 1)
-            aim: dict[str, Any] = {
-                "sparsity": self.method.sparsity,
-                "pattern": self.method.pattern,
-            }
-            seen = Observation(params, grads or {}, self.masks, step, progress=done, **aim, **more)
+            seen = Observation(
+                params,
+                grads or {},
+                self.masks,
+                step,
+                progress=done,
+                sparsity=self.method.sparsity,
+                pattern=self.method.pattern,
+                supplied=supplied or {},
+                **rates,
+            )
             with unchanged(str(self.method), params, seen.grads, self.masks):
                 self.method.score.observe(seen)
 

@@ -6,7 +6,8 @@ thresholds, patterns, trainers, configs or devices.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import torch
@@ -22,29 +23,34 @@ class Observation:
 
     `params` and `grads` hold the weights and the gradient of the (mean) loss, `masks` the living
     weights; all are keyed by parameter name and of the parameters' shapes. `step` counts from 0.
-    The rest is supplied to scores that need it: `hessian_gradient` is H g with this batch's H and
-    the g of all batches, `example_squares` the mean over examples of the squared gradient of each,
-    `activations` the sum over an example's tokens of each squared input of a linear layer, [d_in],
-    for a part of the layers at a time, `linear_gradient` the gradient of the linearised network's
-    mean output by |w|, float64. `learning_rate` is that of an optimizer step, `lr_factor` what its
-    schedule multiplies the highest one by to get there (1 outside of training). `progress` is the
-    fraction of the pruning steps that is done, in [0, 1]. `sparsity` and `pattern` are what the
-    method is to come to, for scores whose numbers depend on it.
+    `learning_rate` is that of an optimizer step, `lr_factor` what its schedule multiplies the
+    highest one by to get there (1 outside of training). `progress` is the fraction of the pruning
+    steps that is done, in [0, 1]. `sparsity` and `pattern` are what the method is to come to, for
+    scores whose numbers depend on it.
+
+    `supplied` is the rest, for scores that need it; it is read as an attribute of the need's name.
+    `hessian_gradient` is H g with this batch's H and the g of all batches, `example_squares` the
+    mean over examples of the squared gradient of each, `activations` the sum over an example's
+    tokens of each squared input of a linear layer, [d_in], for a part of the layers at a time,
+    `linear_gradient` the gradient of the linearised network's mean output by |w|, float64.
     """
 
     params: Params
     grads: Params
     masks: Params
     step: int
-    hessian_gradient: Params | None = None
-    example_squares: Params | None = None
-    activations: Params | None = None
-    linear_gradient: Params | None = None
     learning_rate: float | None = None
     lr_factor: float = 1.0
     progress: float = 0.0
     sparsity: float = 0.0
     pattern: str = "unstructured"
+    supplied: Mapping[str, Params] = field(default_factory=dict)
+
+    def __getattr__(self, need: str) -> Params:
+        supplied: Mapping[str, Params] = self.__dict__.get("supplied", {})
+        if need not in supplied:
+            raise AttributeError(f"{need} is not supplied: no need of this score has that name")
+        return supplied[need]
 
 
 ATTENTIONS = ("first_order", "softmax")

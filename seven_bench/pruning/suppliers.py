@@ -1,8 +1,8 @@
 """What scores need beyond the weights, supplied batch by batch while a model is scored.
 
 A score names its needs; each has a supplier below, made once and then called with every batch. It
-returns fields of `Observation`. A new need is a row of `seven_bench.pruning.needs.NEEDS` and a
-function here that `supplies` it.
+returns what it supplies by the need's name (and `grads`, where it has them). A new need is a row of
+`seven_bench.pruning.needs.NEEDS` and a function here that `supplies` it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from seven_bench.pruning.needs import NEEDS
 from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.pruner import Pruner
-from seven_bench.pruning.scores import Linearisation, Observation, zeros
+from seven_bench.pruning.scores import Linearisation, zeros
 
 Loss = Callable[[Any], Tensor]
 Supply = Callable[[Any], dict[str, Params]]
@@ -148,15 +148,13 @@ def _activations(context: ScoringContext) -> Supply:
 
     All of it happens before the first batch is counted as a step; nothing is left to supply then.
     """
-    score = context.pruner.method.score
     for names in blocks(context.params):
         for batch in context.batches:
             with torch.no_grad(), input_squares(context, names, batch) as squares:
                 context.loss(batch)
             size = len(context.examples(batch))
             means = context.reduce({name: total / size for name, total in squares.items()})
-            seen = Observation(context.dense, {}, context.pruner.masks, 0, activations=means)
-            score.observe(seen)
+            context.pruner.observe(context.dense, supplied={"activations": means})
         update = context.pruner.proposed(context.dense)
         weights = update.weights or context.dense
         with torch.no_grad():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -385,7 +386,7 @@ def test_magnitude_and_random():
 def test_state_goes_on_where_it_stopped(score):
     seen = seen_of([1.0, 2.0], [0.5, -1.0])
     extra = {"example_squares": seen.grads, "hessian_gradient": seen.grads}
-    seen = Observation(**{**vars(seen), **extra})
+    seen = replace(seen, supplied=extra)
     score.reset(seen.params)
     score.observe(seen)
     again = type(score)()
