@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seven_bench.commands.options import add_unsealed, print_left_out
 from seven_bench.errors import ConfigError
 from seven_bench.store.atomic import replacing
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 EPILOG = """\
-A damaged record is named and left out.
+A damaged record, and one without a seal, is named and left out.
 
 examples:
   seven-bench collect outputs --out records.parquet
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("records.parquet"), help=".parquet or .csv to write"
     )
+    add_unsealed(parser)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -39,22 +40,25 @@ def main(options: argparse.Namespace) -> int:
         raise ConfigError("name folders of runs, or --wandb DIR")
     if options.out.suffix not in (".parquet", ".csv"):
         raise ConfigError(f"--out {options.out}: allowed are .parquet and .csv")
+    unsealed: list[Path] = []
     if options.wandb is not None:
         frame, left_out = _wandb_frame(options.wandb)
     else:
         from seven_bench.results.collect import collect
 
-        collected = collect(options.results)
+        collected = collect(options.results, options.unsealed)
         frame, left_out = collected.records, [(str(p), why) for p, why in collected.damaged]
-    for path, why in left_out:
-        print(f"left out: {path}: {why}", file=sys.stderr)
+        unsealed = collected.unsealed
+    print_left_out(left_out, unsealed)
     if frame.empty:
         raise ConfigError("no complete run was found there")
+    from seven_bench.results.spreadsheet import to_csv, write_parquet
+
     with replacing(options.out) as draft:
         if options.out.suffix == ".csv":
-            frame.to_csv(draft, index=False)
+            draft.write_text(to_csv(frame), encoding="utf-8")
         else:
-            frame.to_parquet(draft, index=False)
+            write_parquet(frame, draft)
     more = f", {len(left_out)} left out" if left_out else ""
     print(f"{len(frame)} runs in {options.out}{more}")
     return 0

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from seven_bench.commands.options import add_unsealed, print_left_out, print_problems
 from seven_bench.errors import ConfigError
 
 TARGETS = {
@@ -37,7 +37,7 @@ def main(options: argparse.Namespace) -> int:
     from seven_bench.export.runs import export_run, print_table
     from seven_bench.results.collect import find_finished
 
-    runs, problems = find_finished(options.runs)
+    runs, problems = find_finished(options.runs, options.unsealed)
     if not runs and not problems:
         problems.append("no finished run was found there")
     done = []
@@ -48,8 +48,8 @@ def main(options: argparse.Namespace) -> int:
             problems.append(f"{run.folder}: {str(error).splitlines()[0]}")
     if done:
         print_table(done)
-    for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+    print_left_out((), [run.folder for run in runs if not run.sealed])
+    print_problems(problems)
     return 1 if problems else 0
 
 
@@ -64,3 +64,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-root", metavar="DIR", help="where the data lie now (default: as in the run)"
     )
+    add_unsealed(parser)

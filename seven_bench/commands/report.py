@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seven_bench.commands.options import add_unsealed, print_left_out
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -43,6 +45,7 @@ class Report:
     runs: int
     damaged: list[tuple[Path, str]]
     unfinished: list[tuple[Path, str]]
+    unsealed: list[Path]
     tables: list[Table] = field(repr=False)
     families: list[tuple[str, list[Comparison]]] = field(repr=False, default_factory=list)
 
@@ -56,19 +59,22 @@ def write_report(
     reference: str | None = None,
     methods: Sequence[str] = (),
     mask_budget: int = 2**30,
+    unsealed: bool = False,
 ) -> Report:
     """Read every record at or below `roots` and write page, tables and figures to `out`.
 
     `margin`, in the metric's unit, is what may count as equal. `at` and `methods` limit the
     comparisons, and so their family, to some sparsities and methods; `reference` is the method that
     the page compares with at first, and that the report's `families` are held against. At most
-    `mask_budget` bytes of masks are read for their overlap. Each file is replaced whole. Raises
+    `mask_budget` bytes of masks are read for their overlap. Records without a seal are left
+    out unless `unsealed`, and then marked. Each file is replaced whole. Raises
     FileNotFoundError for a root that does not exist and ValueError where there is no record, the
     margin is not positive or a method is not there.
     """
     from seven_bench.results import collect, page, plots, tables
     from seven_bench.results.groups import SEPARATOR, split_groups
     from seven_bench.results.overlap import measure_overlaps
+    from seven_bench.results.spreadsheet import to_csv
     from seven_bench.results.styles import assign_styles
     from seven_bench.store.atomic import replace_file
     from seven_bench.store.files import RECORD
@@ -76,7 +82,7 @@ def write_report(
     if margin is not None and not margin > 0:
         raise ValueError(f"the margin of equality must be positive, not {margin}")
     roots = list(roots)
-    collected = collect.collect(roots)
+    collected = collect.collect(roots, unsealed)
     if collected.records.empty:
         where = ", ".join(map(str, roots))
         count = f" ({len(collected.damaged)} damaged)" if collected.damaged else ""
@@ -117,11 +123,11 @@ def write_report(
         runs=len(collected.records),
         damaged=damaged,
         unfinished=collected.unfinished,
+        unsealed=collected.unsealed,
         tables=shown,
         families=compare_families(groups, reference, at, methods, margin),
     )
-    csv = collected.records.drop(columns="layers").to_csv(index=False)
-    replace_file(report.csv, csv.encode())
+    replace_file(report.csv, to_csv(collected.records.drop(columns="layers")).encode())
     replace_file(report.markdown, tables.to_markdown(shown).encode())
     replace_file(report.latex, tables.to_latex(shown).encode())
     figures: list[Path] = []
@@ -249,12 +255,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MIB",
         help="how much of the masks to read for their overlap (default: %(default)s MiB; 0: none)",
     )
+    add_unsealed(parser)
 
 
 def main(options: argparse.Namespace) -> int:
     """Writes the report, prints its tables, and names what is not in it."""
     from seven_bench.results.tables import family_to_terminal, to_terminal
     from seven_bench.terminal import console as make_console
+    from seven_bench.terminal import printable
 
     report = write_report(
         options.results,
@@ -264,6 +272,7 @@ def main(options: argparse.Namespace) -> int:
         reference=options.reference,
         methods=options.methods,
         mask_budget=options.mask_budget * 2**20,
+        unsealed=options.unsealed,
     )
     console = make_console()
     for table in report.tables:
@@ -272,10 +281,9 @@ def main(options: argparse.Namespace) -> int:
     for title, family in report.families:
         console.print(family_to_terminal(title, family))
         console.print()
-    for path, reason in report.damaged:
-        print(f"left out: {path}: {reason}", file=sys.stderr)
+    print_left_out(report.damaged, report.unsealed)
     for path, state in report.unfinished:
-        print(f"not finished: {path}: {state}", file=sys.stderr)
+        print(f"not finished: {printable(path)}: {state}", file=sys.stderr)
     runs, figures = report.runs, len(report.figures)
     print(
         f"{runs} run{'s' * (runs != 1)}, {figures} figure{'s' * (figures != 1)}; open {report.page}"

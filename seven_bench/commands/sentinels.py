@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seven_bench.commands.options import add_unsealed, print_left_out, print_problems
 from seven_bench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from seven_bench.results.collect import FinishedRun
     from seven_bench.results.sentinel_rows import SentinelRow
+    from seven_bench.store.finished import FinishedRun
 
 SPLITS = ("validation", "test")  # held out of training: no score has seen them
 EPILOG = """\
@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dropout", action="store_true", help="leave dropout on")
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    add_unsealed(parser)
 
 
 def main(options: argparse.Namespace) -> int:
@@ -54,7 +55,7 @@ def main(options: argparse.Namespace) -> int:
         raise ConfigError(f"--batch-size {options.batch_size}: allowed is a whole number from 1")
     from seven_bench.running.sentinel_analysis import Options, analyse, find_runs, group_runs
 
-    runs, problems = find_runs(options.runs)
+    runs, problems = find_runs(options.runs, options.unsealed)
     if not runs:
         problems.append("no finished, pruned run was found there")
     chosen = Options(
@@ -67,8 +68,8 @@ def main(options: argparse.Namespace) -> int:
         except (OSError, ValueError) as error:
             problems.append(f"{group[0].folder}: {str(error).splitlines()[0]}")
     _print_table(analyses)
-    for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+    print_left_out((), [run.folder for run in runs if not run.sealed])
+    print_problems(problems)
     return 1 if problems else 0
 
 

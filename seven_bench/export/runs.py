@@ -20,16 +20,14 @@ from seven_bench.export.onnx import run_onnx, save_onnx
 from seven_bench.export.semi_structured import DTYPE, check_semi_structured, make_semi_structured
 from seven_bench.measure.efficiency import describe
 from seven_bench.measure.latency import BUSY, busy_cores, median_seconds
-from seven_bench.results.collect import FinishedRun
 from seven_bench.running.run import recipe_of
 from seven_bench.settings.building import build
 from seven_bench.settings.identity import Config, threads
-from seven_bench.store.files import CSR, LOCK, MASKS, MODEL, ONNX, PACKED, RECORD
-from seven_bench.store.masks import load_masks
+from seven_bench.store.files import CSR, LOCK, ONNX, PACKED, RECORD
+from seven_bench.store.finished import FinishedRun
+from seven_bench.store.integrity import find_damage
 from seven_bench.store.packed import load_packed, save_packed
-from seven_bench.store.record import read_record, write_record
-from seven_bench.store.run_folder import RunFolder
-from seven_bench.store.tensors import load_tensors
+from seven_bench.store.record import read_record, write_json, write_record
 from seven_bench.training.environment import reset_process
 from seven_bench.training.module import Batch, TaskModule
 
@@ -57,17 +55,16 @@ class Loaded:
     """
 
     def __init__(self, run: FinishedRun, data_root: str | None = None) -> None:
-        self.folder = run.folder
+        self.folder, self.sealed = run.folder, run.sealed
         self.run_id: str = run.record["run_id"]
         self.config: Config = dict(run.config)
         if data_root is not None:
             self.config["data_root"] = data_root
-        if (damage := RunFolder(run.folder).damage(weights=True)) is not None:
+        if (damage := find_damage(run.folder, run.record, weights=True)) is not None:
             raise ValueError(damage)
         self.threads = threads(self.config)
         reset_process(self.config["seed"], self.threads, self.config["trainer"]["deterministic"])
-        self.masks = load_masks(run.folder / MASKS)
-        self.state = load_tensors(run.folder / MODEL)
+        self.masks, self.state = run.masks(), run.weights()
         self.module = self._module()
         self.data = make_data(self.config, self.module.recipe.batch_size)
         self.data.setup()
@@ -225,7 +222,7 @@ def _remember(run: Loaded, done: Exported) -> None:
     """Adds what was measured to the record's `efficiency`, unless the run is being worked on."""
     try:
         with FileLock(run.folder / LOCK, timeout=0):
-            record = read_record(run.folder / RECORD)
+            record = read_record(run.folder / RECORD, unsealed=not run.sealed)
             found: dict[str, Any] = dict(record["efficiency"] or {})
             if done.bytes is not None:
                 found["bytes"] = {**found.get("bytes", {}), done.target: done.bytes}
@@ -236,7 +233,8 @@ def _remember(run: Loaded, done: Exported) -> None:
                 if done.remark:
                     latency[f"{done.target}_remark"] = done.remark
                 found["latency"] = latency
-            write_record(run.folder / RECORD, {**record, "efficiency": found})
+            write = write_record if run.sealed else write_json  # no seal is put on a stranger's
+            write(run.folder / RECORD, {**record, "efficiency": found})
     except Timeout as error:
         raise ValueError("is being worked on by another process") from error
 

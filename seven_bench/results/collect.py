@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,16 @@ import pandas as pd
 
 from seven_bench.results.recipes import identify_recipe
 from seven_bench.store.files import RECORD, STATUS
-from seven_bench.store.record import FIELDS, RecordError, read_record
-from seven_bench.store.run_folder import RunFolder
+from seven_bench.store.finished import FinishedRun, RunError, open_run
+from seven_bench.store.integrity import find_damage
+from seven_bench.store.record import RecordError, is_sealed, read_record
+from seven_bench.store.schema import FIELDS, NUMERIC
 
 #: Columns that hold an object as it is; every other object is spread over columns with dots.
 WHOLE_COLUMNS = ("layers",)
-
-#: Columns of numbers, also where every value is missing.
-_NUMERIC = tuple(
-    name
-    for name in FIELDS
-    if name.startswith(("sparsity.", "params.", "cost.")) or name in ("seed", "metric.value")
-)
+#: Columns that stand beside the record's fields.
+OWN_COLUMNS = ("folder", "sealed", "recipe_id")
+_STATES = ("running", "failed", "interrupted", "done")
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,11 @@ class Collected:
     damaged: list[tuple[Path, str]]
     unfinished: list[tuple[Path, str]] = field(default_factory=list)
 
+    @property
+    def unsealed(self) -> list[Path]:
+        """Folders of the runs that were read without a seal."""
+        return [Path(folder) for folder in self.records.loc[~self.records["sealed"], "folder"]]
+
 
 def find_records(roots: Iterable[str | Path]) -> list[Path]:
     """Return the `result.json` files at or below `roots`, each once, sorted within a root.
@@ -43,43 +46,44 @@ def find_records(roots: Iterable[str | Path]) -> list[Path]:
     A root is a folder, or a record itself under any name. Raises FileNotFoundError for a root
     that does not exist.
     """
-    found: dict[Path, Path] = {}  # by real path: roots may overlap
+    found: dict[str, Path] = {}  # by real path: roots may overlap
     for root in map(Path, roots):
         if root.is_file():
             paths = [root]
         elif root.is_dir():
             paths = sorted(
-                Path(folder, RECORD) for folder, _, files in os.walk(root) if RECORD in files
+                Path(folder, RECORD)
+                for folder, _, files in os.walk(root)  # which follows no link to a folder
+                if RECORD in files
             )
         else:
             raise FileNotFoundError(f"no such file or folder: {root}")
         for path in paths:
-            found.setdefault(path.resolve(), path)
+            found.setdefault(os.path.realpath(path), path)
     return list(found.values())
 
 
-def collect(roots: Iterable[str | Path]) -> Collected:
+def collect(roots: Iterable[str | Path], unsealed: bool = False) -> Collected:
     """Read every record at or below `roots` into one flat table.
 
     Columns carry the record's names with dots (`sparsity.target`, `cost.seconds.total`), but for
-    the checksums in `integrity`; `layers` stays an object; `folder` is where the run lies, and
-    `recipe_id`, empty where there is no recipe, says which runs were trained alike. A damaged
-    record is named and left out. Of several records with one run_id the first is kept; one that
-    disagrees with it on the result is named among the damaged. Raises FileNotFoundError for a root
-    that does not exist.
+    the checksums in `integrity`; `layers` stays an object; `folder` is where the run lies, `sealed`
+    says whether its checksums were there and fit, and `recipe_id`, empty where there is no recipe,
+    which runs were trained alike. What is damaged (a record, or a file
+    of its run) is named and left out, and so is a record without a seal, unless `unsealed`. Of
+    several records with one run_id the first is kept; one that disagrees with it on the result is
+    named among the damaged. Raises FileNotFoundError for a root that does not exist.
     """
     roots = list(roots)
     rows: dict[str, dict[str, Any]] = {}
     damaged: list[tuple[Path, str]] = []
-    for path in find_records(roots):
-        try:
-            record = read_record(path)
-        except RecordError as error:
-            damaged.append((path, error.reason))
+    for path, record in _read_all(find_records(roots), unsealed):
+        if isinstance(record, str):
+            damaged.append((path, record))
             continue
         row = _as_row(record, path.parent)
         first = rows.setdefault(record["run_id"], row)
-        if any(first[name] != row[name] for name in ("metric.value", "mask_hash", "cell_id")):
+        if _result(first) != _result(row):
             damaged.append((path, f"has the run_id of {first['folder']}, but another result"))
     return Collected(_as_frame([*rows.values()]), damaged, find_unfinished(roots))
 
@@ -89,28 +93,42 @@ def tabulate(records: Iterable[tuple[Mapping[str, Any], Path]]) -> pd.DataFrame:
     return _as_frame([_as_row(record, folder) for record, folder in records])
 
 
+def _read_all(paths: list[Path], unsealed: bool) -> Iterator[tuple[Path, dict[str, Any] | str]]:
+    """Each record, or why it is left out."""
+    for path in paths:
+        try:
+            record = read_record(path, unsealed)
+        except RecordError as error:
+            yield path, error.reason
+        else:
+            yield path, find_damage(path.parent, record) or record
+
+
+def _result(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    return record["metric"]["value"], record["mask_hash"], record["cell_id"]
+
+
 def _as_row(record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    told = {name: value for name, value in record.items() if name != "integrity"}
-    recipe_id = identify_recipe(record.get("recipe"))
-    return {**flatten(told), "folder": str(folder), "recipe_id": recipe_id}
+    own = (str(folder), is_sealed(record), identify_recipe(record.get("recipe")))
+    return {**record, **dict(zip(OWN_COLUMNS, own, strict=True))}
 
 
 def _as_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows, columns=None if rows else [*FIELDS, "folder", "recipe_id"])
-    numeric = [name for name in _NUMERIC if name in frame]
-    return frame.astype(dict.fromkeys(numeric, float) | {"seed": int})
+    if not rows:
+        empty = pd.DataFrame(columns=[*_LEAVES, *OWN_COLUMNS])
+        return empty.astype({"sealed": bool})
+    apart = ("integrity", *WHOLE_COLUMNS)
+    frame = pd.json_normalize([{n: v for n, v in row.items() if n not in apart} for row in rows])
+    whole = {name: pd.Series([row[name] for row in rows]) for name in WHOLE_COLUMNS}
+    return frame.assign(**whole).astype(dict.fromkeys(NUMERIC, float) | {"seed": int})
 
 
-@dataclass(frozen=True)
-class FinishedRun:
-    """A complete run: its folder, its record, and the config that it was made with."""
-
-    folder: Path
-    record: dict[str, Any]
-    config: dict[str, Any]
+_LEAVES = [name for name, words in FIELDS.items() if not words.startswith("an object")]
 
 
-def find_finished(roots: Iterable[str | Path]) -> tuple[list[FinishedRun], list[str]]:
+def find_finished(
+    roots: Iterable[str | Path], unsealed: bool = False
+) -> tuple[list[FinishedRun], list[str]]:
     """Complete runs at or below `roots`, and in a line each what could not be used.
 
     Raises FileNotFoundError for a root that does not exist.
@@ -118,45 +136,26 @@ def find_finished(roots: Iterable[str | Path]) -> tuple[list[FinishedRun], list[
     runs, problems = [], []
     for path in find_records(roots):
         try:
-            runs.append(read_finished(path.parent))
-        except ValueError as error:
+            runs.append(open_run(path.parent, unsealed=unsealed))
+        except RunError as error:
             problems.append(str(error))
     return runs, problems
 
 
-def read_finished(folder: Path) -> FinishedRun:
-    """The run in `folder`. Raises ValueError where it is not complete."""
-    record = RunFolder(folder).record()
-    if record is None:
-        raise ValueError(f"{folder}: {RunFolder(folder).damage() or 'there is no record'}")
-    return FinishedRun(folder, record, RunFolder(folder).read_config())
-
-
 def find_unfinished(roots: Iterable[str | Path]) -> list[tuple[Path, str]]:
     """Folders at or below `roots` that have a status and no record, with their state."""
-    found: dict[Path, tuple[Path, str]] = {}
+    found: dict[str, tuple[Path, str]] = {}
     for root in map(Path, roots):
         for folder, _, files in os.walk(root):
             if STATUS in files and RECORD not in files:
                 path = Path(folder)
-                found.setdefault(path.resolve(), (path, _read_state(path / STATUS)))
+                found.setdefault(os.path.realpath(path), (path, _read_state(path / STATUS)))
     return sorted(found.values())
 
 
 def _read_state(path: Path) -> str:
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["state"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "in an unknown state"
-
-
-def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Spread nested objects over names with dots; `layers` stays whole."""
-    flat: dict[str, Any] = {}
-    for key, value in record.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and name not in WHOLE_COLUMNS:
-            flat.update(flatten(value, f"{name}."))
-        else:
-            flat[name] = value
-    return flat
+        state = json.loads(path.read_text(encoding="utf-8"))["state"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        state = None
+    return str(state) if state in _STATES else "in an unknown state"

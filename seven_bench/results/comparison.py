@@ -15,6 +15,7 @@ import pandas as pd
 
 from seven_bench.results.filling import Filling, Suite
 from seven_bench.results.published import Paper
+from seven_bench.results.spreadsheet import safe_cell
 from seven_bench.results.tables import (
     MISSING,
     PLUS_MINUS,
@@ -24,11 +25,7 @@ from seven_bench.results.tables import (
     format_value,
 )
 from seven_bench.results.verdicts import (
-    CHANCE,
-    MATCHED,
     NO_RUNS,
-    NOT_MATCHED,
-    NOT_OURS,
     Checked,
     CheckedClaim,
     Difference,
@@ -50,6 +47,7 @@ class Comparison:
     rows: tuple[Checked, ...]
     claims: tuple[CheckedClaim, ...]
     fillings: tuple[Filling, ...]
+    unsealed: int = 0  # runs among ours that hold no checksums
 
 
 def compare_paper(
@@ -63,7 +61,8 @@ def compare_paper(
     cells, suite = split_cells(records), Suite(conf)
     rows = check_rows(paper, cells, gate)
     fillings = (suite.fill(checked.row) for checked in rows)
-    return Comparison(paper, tuple(rows), tuple(check_claims(paper, cells)), tuple(fillings))
+    claims, unsealed = check_claims(paper, cells), int((~records["sealed"]).sum())
+    return Comparison(paper, tuple(rows), tuple(claims), tuple(fillings), unsealed)
 
 
 def limit_paper(paper: Paper, tasks: Sequence[str] | None) -> Paper:
@@ -175,7 +174,7 @@ def _tell_row(checked: Checked) -> list[str]:
         published,
         f"{format_value(ours.mean, row.metric)}{spread} ({ours.n})" if ours.n else MISSING,
         _signed(checked.gap, row.metric),
-        format_value(checked.tolerance, row.metric),
+        format_value(row.tolerance, row.metric),
         checked.verdict,
     ]
 
@@ -210,17 +209,12 @@ def _say_setting(differences: Iterable[Difference]) -> str:
 
 
 def _describe(comparison: Comparison) -> str:
-    judged = sum(item.verdict in (MATCHED, NOT_MATCHED, NOT_OURS) for item in comparison.rows)
     text = (
         f"{comparison.paper.source}. Percentages in points; gap: ours minus published; ours: mean "
-        "and sample standard deviation over seeds (number of seeds); within: what the gap may be, "
-        f"so that a perfect reproduction is called not matched with a chance of {CHANCE:g} at most."
+        "and sample standard deviation over seeds (number of seeds)."
     )
-    if judged:
-        text += (
-            f" {judged} value{'s' * (judged != 1)} judged: of as many perfect ones up to "
-            f"{CHANCE * judged:.1f} would be called so."
-        )
+    if count := comparison.unsealed:
+        text += f" {count} of our runs {'have' if count > 1 else 'has'} no seal (--unsealed)."
     return text
 
 
@@ -397,10 +391,10 @@ _ABOUT = (
     *("metric", "start", "sparsity", "denominator", "pattern", "distribution", "finetune"),
     *("epochs", "lr", "batch_size", "schedule", "kd", "seeds", "note"),
 )
-_PUBLISHED = ("bound", "approximate", "value", "std", "error")
+_PUBLISHED = ("bound", "approximate", "value", "std", "tolerance")
 _OURS = (
-    *("below", "by", "ours", "ours_std", "ours_n", "gap", "tolerance", "low", "high", "p"),
-    *("verdict", "differs", "command"),
+    *("below", "by", "ours", "ours_std", "ours_n", "gap", "low", "high", "p", "verdict"),
+    *("differs", "command"),
 )
 
 
@@ -417,7 +411,6 @@ def to_csv(comparison: Comparison) -> str:
         line = {name: getattr(checked.row, name) for name in (*_ABOUT, *_PUBLISHED)}
         line |= {"check": "value", "ours": checked.ours.mean, "ours_std": checked.ours.std}
         line |= {"ours_n": checked.ours.n, "gap": checked.gap, "verdict": checked.verdict}
-        line["tolerance"] = checked.tolerance
         line["differs"] = _list_words(checked.differences)
         line["command"] = filling.command if checked.verdict == NO_RUNS else ""
         writer.writerow(_blank(line))
@@ -434,7 +427,7 @@ def to_csv(comparison: Comparison) -> str:
 def _blank(line: dict[str, Any]) -> dict[str, Any]:
     """A CSV has no NaN: what is not there is empty."""
     return {
-        name: "" if isinstance(value, float) and math.isnan(value) else value
+        name: "" if isinstance(value, float) and math.isnan(value) else safe_cell(value)
         for name, value in line.items()
     }
 

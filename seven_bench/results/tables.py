@@ -194,6 +194,8 @@ def describe_table(group: Group, shown: Sequence[float], margin: float | None) -
     lost = int(group.runs["metric.value"].isna().sum() + group.dense["metric.value"].isna().sum())
     if lost:
         sentences.append(f"Without a finite value, and left out: {lost} run{'s' * (lost > 1)}.")
+    if unsealed := describe_unsealed(group):
+        sentences.append(f"Without a seal, and shown all the same: {unsealed}.")
     return " ".join(sentences)
 
 
@@ -215,6 +217,13 @@ def describe_recipe(group: Group) -> list[str]:
         told = "; ".join(f"{key} {', '.join(values)}" for key, values in machines.items())
         sentences.append(f"Computed on machines that differ: {told}.")
     return sentences
+
+
+def describe_unsealed(group: Group) -> str:
+    """Whose runs hold no checksums, so that nobody can tell whether they are what was written."""
+    runs = pd.concat([group.dense, group.runs])
+    counts = runs[~runs["sealed"]].groupby("method").size()
+    return ", ".join(f"{count} of {method}" for method, count in counts.items())
 
 
 def describe_sampling(group: Group) -> str | None:

@@ -22,14 +22,14 @@ from seven_bench.measure.gradient_noise import (
     noise_floor,
     summarise_mask,
 )
-from seven_bench.results.collect import FinishedRun, find_finished
+from seven_bench.results.collect import find_finished
 from seven_bench.results.groups import DENSE
 from seven_bench.results.sentinel_rows import SENTINELS_FORMAT, read_sentinels
 from seven_bench.running.run import prunable, recipe_of
 from seven_bench.settings.building import build
 from seven_bench.settings.identity import Config, dense_start, identify, threads
-from seven_bench.store.files import MASKS, SENTINELS
-from seven_bench.store.masks import load_masks
+from seven_bench.store.files import SENTINELS
+from seven_bench.store.finished import FinishedRun
 from seven_bench.store.record import write_json
 from seven_bench.store.run_folder import RunFolder
 from seven_bench.training.environment import reset_process
@@ -49,17 +49,19 @@ class Options:
     device: str | None = None
 
 
-def find_runs(roots: Sequence[Path]) -> tuple[list[FinishedRun], list[str]]:
+def find_runs(roots: Sequence[Path], unsealed: bool = False) -> tuple[list[FinishedRun], list[str]]:
     """The pruned runs at or below `roots`, and what could not be used.
 
     Raises FileNotFoundError for a root that does not exist.
     """
-    found, problems = find_finished(roots)
+    found, problems = find_finished(roots, unsealed)
     runs = []
     for run in found:
         if run.record["pruner"] != DENSE:
             # Runs may have moved since: their root is where they lie now.
-            root = run.folder.parents[len(Path(run.record["run_id"]).parts)]
+            folder, parts = run.folder.resolve(), Path(run.record["run_id"]).parts
+            there = folder.parts[-len(parts) :] == parts
+            root = folder.parents[len(parts)] if there else folder.parent
             runs.append(replace(run, config={**run.config, "output_root": str(root)}))
     return runs, problems
 
@@ -114,7 +116,7 @@ def analyse(
     moments = measure_moments(model, params, module.loss, moved, dropout=options.dropout)
     ranked: dict[tuple[str, ...], Ranked] = {}  # methods may differ in what they may prune
     for run in todo:
-        masks = load_masks(run.folder / MASKS)
+        masks = run.masks()
         names = tuple(masks)
         if odd := [name for name in names if name not in params]:
             raise ValueError(f"{run.folder}: its masks name {odd[0]}, which is not prunable")

@@ -15,7 +15,7 @@ from seven_bench.settings.identity import Config, conf_dir
 from seven_bench.settings.sources import local_files
 from seven_bench.settings.validity import ONE_SHOT, declared, resolve
 from seven_bench.settings.weights import TOKENIZER, begins_pretrained, locate, tokenizer_source
-from seven_bench.store.run_folder import with_home
+from seven_bench.store.home import with_home
 
 TIMINGS = ("none", "before", "during", "rounds", "after")
 CHOICES = {
@@ -24,8 +24,6 @@ CHOICES = {
     "pruner.cut": ("exact", "threshold", "above_zero"),
     "pruner.masking": ("hard", "rewire", "regrow", "straight_through"),
     "pruner.observe_at": ("before_step", "after_step"),
-    "pruner.begin": ("dense", "random"),
-    "pruner.takes_step": (True, False),
     "trainer.optimizer": ("adamw", "sgd"),
     "trainer.lr_schedule": ("linear", "cosine", "constant"),
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
@@ -58,8 +56,6 @@ METHOD_DEFAULTS = {
     "prunable": [],
     "calibration": None,
     "masking": "hard",
-    "begin": "dense",
-    "takes_step": False,
     "rounds": None,
 }
 

@@ -10,7 +10,6 @@ CURVES = "metrics.csv"
 REWIND = "rewind.safetensors"  # weights of a step that rounds go back to
 CHECKPOINT = "last.ckpt"  # while the run is at work
 SENTINELS = "sentinels.json"  # an analysis made later
-PREDICTIONS = "predictions.safetensors"  # what was predicted for each scored example
 PACKED = "model.packed.safetensors"
 CSR = "model.csr.safetensors"
 ONNX = "model.onnx"

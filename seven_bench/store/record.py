@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+import os
+import stat
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from seven_bench.store.atomic import replace_file
 
-SCHEMA_VERSION = 1
+LARGEST_FILE = 64 << 20  # bytes of a record; ours have a few thousand
+ALTERED = "does not fit its checksum: it was altered after it was written"
+UNSEALED = "has no seal, so nobody can tell whether it is what was written; --unsealed reads it"
 
 
 class RecordError(ValueError):
@@ -24,81 +28,6 @@ class RecordError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
-
-
-class Kind(NamedTuple):
-    """What a field may hold: in words, and as a test."""
-
-    words: str
-    holds: Callable[[Any], bool]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_layer(layer: Any) -> bool:
-    if not isinstance(layer, dict):
-        return False
-    kept, total = layer.get("kept", -1), layer.get("total", -1)
-    return _is_count(kept) and _is_count(total) and bool(kept <= total)
-
-
-def _or_null(kind: Kind) -> Kind:
-    return Kind(f"{kind.words} or null", lambda value: value is None or kind.holds(value))
-
-
-ANYTHING = Kind("anything", lambda value: True)
-TEXT = Kind("text", lambda value: isinstance(value, str) and value != "")
-FLAG = Kind("true or false", lambda value: isinstance(value, bool))
-COUNT = Kind("a whole number from 0", _is_count)
-NUMBER = Kind("a finite number", _is_number)
-AMOUNT = Kind("a finite number from 0", lambda value: _is_number(value) and value >= 0)
-FRACTION = Kind("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value <= 1)
-MAPPING = Kind("an object", lambda value: isinstance(value, dict))
-LAYERS = Kind(
-    "an object of {kept, total} counts with kept <= total",
-    lambda value: isinstance(value, dict) and all(map(_is_layer, value.values())),
-)
-
-#: Every field of schema 1. All must be present; further ones are welcome and kept.
-FIELDS: dict[str, Kind] = {
-    **dict.fromkeys(("run_id", "cell_id", "task", "model", "start", "pruner"), TEXT),
-    **dict.fromkeys(("timing", "distribution", "pattern", "control", "finetune"), _or_null(TEXT)),
-    "seed": COUNT,
-    "sparsity.target": FRACTION,
-    **{
-        f"sparsity.{of}": _or_null(FRACTION)
-        for of in ("prunable", "encoder", "non_embedding", "model")
-    },
-    **{f"params.{of}": _or_null(COUNT) for of in ("prunable", "kept", "model")},
-    "layers": _or_null(LAYERS),
-    "metric.name": TEXT,
-    "metric.value": _or_null(NUMBER),
-    "metric.higher_is_better": FLAG,
-    "metric.split": TEXT,
-    "metric.epoch": _or_null(ANYTHING),
-    "metrics": MAPPING,
-    "mask_hash": _or_null(TEXT),
-    **{
-        f"cost.example_equivalents.{of}": _or_null(AMOUNT)
-        for of in ("scoring", "training", "rounds", "start", "total")
-    },
-    **{
-        f"cost.seconds.{of}": _or_null(AMOUNT)
-        for of in ("scoring", "training", "evaluation", "total")
-    },
-    "cost.peak_memory_bytes": _or_null(AMOUNT),
-    "efficiency": _or_null(MAPPING),
-    "environment.versions": _or_null(MAPPING),
-    **{f"environment.{of}": ANYTHING for of in ("git", "hardware", "threads", "deterministic")},
-}
-
-_MISSING = object()
 
 
 def write_json(path: str | Path, obj: Any) -> None:
@@ -118,14 +47,15 @@ def write_record(path: str | Path, record: Mapping[str, Any]) -> dict[str, Any]:
     Returns it as it will be read.
     """
     plain: dict[str, Any] = _as_plain(record, "record")
-    plain["integrity"] = {**plain.get("integrity", {}), "record": _digest(plain)}
+    plain["integrity"] = {**(plain.get("integrity") or {}), "record": ""}
+    plain["integrity"]["record"] = _digest(plain)
     write_json(path, plain)
     return plain
 
 
 def _digest(record: dict[str, Any]) -> str:
     """SHA-256 of a parsed record but for the place that its own checksum stands in."""
-    integrity = {n: value for n, value in record.get("integrity", {}).items() if n != "record"}
+    integrity = {n: value for n, value in record["integrity"].items() if n != "record"}
     text = json.dumps({**record, "integrity": integrity}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -146,60 +76,46 @@ def _as_plain(value: Any, place: str) -> Any:
     raise TypeError(f"{place} is a {type(value).__name__}, which JSON cannot hold")
 
 
-def read_record(path: str | Path) -> dict[str, Any]:
-    """Read one `result.json` and check every field of schema 1.
+def read_record(path: str | Path, unsealed: bool = False) -> dict[str, Any]:
+    """Read one `result.json`, check every field of its schema, and its seal.
+
+    Args:
+        unsealed: also one without a seal (`is_sealed` tells them apart).
 
     Raises RecordError with a one-line reason when the file is unreadable, cut short, not a
-    record, of another schema, holds a value its field may not have (such as a NaN metric), or was
-    altered after it was written.
+    record, of another schema, holds a value its field may not have (such as a NaN metric), was
+    altered after it was written, or has no seal.
     """
-    try:
-        record: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecordError(path, f"cannot be read ({error.strerror or error})") from error
-    except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise RecordError(path, f"is not whole or not JSON ({reason})") from error
+    from seven_bench.store.schema import find_problem  # pydantic, where there is a record
+
+    record: dict[str, Any] = _parse(path)
     if problem := find_problem(record):
         raise RecordError(path, problem)
-    integrity = record.get("integrity", {})  # records of before have none
-    if not isinstance(integrity, dict):
-        raise RecordError(path, f"integrity is {_show(integrity)}, expected an object")
-    if integrity and integrity.get("record") != _digest(record):
-        raise RecordError(path, "does not fit its checksum: it was altered after it was written")
+    if is_sealed(record):
+        if record["integrity"]["record"] != _digest(record):
+            raise RecordError(path, ALTERED)
+    elif not unsealed:
+        raise RecordError(path, UNSEALED)
     return record
 
 
-def find_problem(record: Any) -> str | None:
-    """Return the first thing wrong with a parsed record, in one line; None where it is sound."""
-    if not isinstance(record, dict):
-        return f"holds a {type(record).__name__} instead of an object"
-    version = record.get("schema_version", _MISSING)
-    if version is _MISSING:
-        return "schema_version is missing"
-    if version != SCHEMA_VERSION:
-        return f"has schema_version {_show(version)}; this reader knows {SCHEMA_VERSION}"
-    for name, kind in FIELDS.items():
-        value = _look_up(record, name)
-        if value is _MISSING:
-            return f"{name} is missing"
-        if not kind.holds(value):
-            return f"{name} is {_show(value)}, expected {kind.words}"
-    kept, prunable = record["params"]["kept"], record["params"]["prunable"]
-    if kept is not None and prunable is not None and kept > prunable:
-        return f"params.kept is {kept}, more than params.prunable, {prunable}"
-    return None
+def is_sealed(record: Mapping[str, Any]) -> bool:
+    """Whether a record holds the checksums of what was written."""
+    return record.get("integrity") is not None
 
 
-def _look_up(record: dict[str, Any], name: str) -> Any:
-    value: Any = record
-    for part in name.split("."):
-        if not isinstance(value, dict) or part not in value:
-            return _MISSING
-        value = value[part]
-    return value
-
-
-def _show(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def _parse(path: str | Path) -> Any:
+    try:
+        kind = os.stat(path)
+        if not stat.S_ISREG(kind.st_mode):
+            raise RecordError(path, "is not a file")
+        if kind.st_size > LARGEST_FILE:
+            raise RecordError(path, f"has {kind.st_size:,} bytes: it is no record")
+        return json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise RecordError(path, f"cannot be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, RecordError):
+            raise
+        reason = str(error).splitlines()[0]
+        raise RecordError(path, f"is not whole or not JSON ({reason})") from error

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,38 +16,13 @@ import yaml
 from filelock import FileLock, Timeout
 
 from seven_bench.store.atomic import remove_drafts, replace_file
-from seven_bench.store.files import CONFIG, LOCK, MASKS, NEEDED, RECORD, STATUS
-from seven_bench.store.record import RecordError, read_record, write_json
+from seven_bench.store.files import CONFIG, LOCK, RECORD, STATUS
+from seven_bench.store.finished import RunError, check_run, read_config
+from seven_bench.store.home import with_home, without_home
+from seven_bench.store.record import write_json
 
 HEARTBEAT = 15.0  # seconds between two signs of life
 STALE = 5 * HEARTBEAT
-
-
-def _each_text(value: Any, change: Callable[[str], str]) -> Any:
-    """Nested settings with `change` made to every text among them."""
-    if isinstance(value, Mapping):
-        return {name: _each_text(item, change) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_each_text(item, change) for item in value]
-    return change(value) if isinstance(value, str) else value
-
-
-def without_home(value: Any) -> Any:
-    """Settings, or a text, in which "~" stands for the user's home: files travel."""
-    home = os.path.expanduser("~").rstrip("/")
-    if not home:  # the home is the root: nobody's name is in it
-        return value
-    path = re.compile(
-        rf"(?<![\w./~-]){re.escape(home)}(?=/|$)"
-    )  # not in the middle of another path
-    return _each_text(value, lambda text: path.sub("~", text))
-
-
-def with_home(value: Any) -> Any:
-    """Settings in which paths that begin with "~" are made out: undoes `without_home`."""
-    return _each_text(
-        value, lambda text: os.path.expanduser(text) if re.match("~(/|$)", text) else text
-    )
 
 
 class BusyError(RuntimeError):
@@ -78,33 +51,12 @@ class RunFolder:
 
     def _read(self, weights: bool) -> dict[str, Any] | str | None:
         """The record, or why it does not count, or None where there is none."""
-        path = self.path / RECORD
-        if not path.is_file():
+        if not os.path.lexists(self.path / RECORD):
             return None
         try:
-            record = read_record(path)
-        except RecordError as error:
-            return f"{path.name} {error.reason}"
-        if missing := [name for name in NEEDED if not (self.path / name).is_file()]:
-            return f"{missing[0]} is missing"
-        for name, written in record.get("integrity", {}).get("files", {}).items():
-            if (fault := self._fault(name, written, weights)) is not None:
-                return f"{name} {fault}"
-        return record
-
-    def _fault(self, name: str, written: dict[str, Any], weights: bool) -> str | None:
-        try:
-            if (size := (self.path / name).stat().st_size) != written["bytes"]:
-                return f"has {size:,} bytes of {written['bytes']:,}"
-            if (weights or name in (CONFIG, MASKS)) and self._sha256(name) != written["sha256"]:
-                return "does not fit its checksum"
-        except OSError as error:
-            return f"cannot be read ({error.strerror or error})"
-        return None
-
-    def _sha256(self, name: str) -> str:
-        with (self.path / name).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return check_run(self.path, weights=weights)
+        except RunError as error:
+            return error.reason
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Writes what the run is made with; a path in the user's home begins with "~" there."""
@@ -113,15 +65,8 @@ class RunFolder:
 
     def read_config(self) -> dict[str, Any]:
         """The config, its folders absolute again."""
-        config: dict[str, Any] = with_home(yaml.safe_load((self.path / CONFIG).read_text("utf-8")))
+        config: dict[str, Any] = with_home(read_config(self.path / CONFIG))
         return config
-
-    def fingerprints(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Size and SHA-256 of files, for `integrity.files` of the record."""
-        return {
-            name: {"bytes": (self.path / name).stat().st_size, "sha256": self._sha256(name)}
-            for name in names
-        }
 
     def state(self) -> str:
         """`done`, `failed`, `running`, `stale` (no sign of life for long) or `new`."""
@@ -129,7 +74,7 @@ class RunFolder:
             return "done"
         status = self._read_status()
         state = status.get("state", "new")
-        if state == "running" and time.time() - status["heartbeat"] > STALE:
+        if state == "running" and not time.time() - status.get("heartbeat", 0) <= STALE:
             return "stale"
         return "failed" if state == "done" else str(state)  # its files are gone or damaged
 
@@ -139,10 +84,11 @@ class RunFolder:
 
     def _read_status(self) -> dict[str, Any]:
         try:
-            status: dict[str, Any] = json.loads((self.path / STATUS).read_text())
-        except (OSError, ValueError):
+            status: Any = json.loads((self.path / STATUS).read_text())
+        except (OSError, ValueError, RecursionError):
             return {}
-        return status
+        sound = isinstance(status, dict) and isinstance(status.get("heartbeat", 0), int | float)
+        return status if sound else {}
 
     @contextmanager
     def claim(self, wait: bool) -> Iterator[None]:
@@ -173,14 +119,24 @@ class RunFolder:
             stop.set()
             beat.join()
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            self._status("failed", started, reason=without_home(reason))
+            self._fail(started, without_home(reason))
             raise
         finally:
             lock.release()
 
     def _beat(self, stop: threading.Event, started: float) -> None:
         while not stop.wait(HEARTBEAT):
-            self._status("running", started)
+            with suppress(OSError):  # a full disk ends the run where its work is written
+                self._status("running", started)
+
+    def _fail(self, started: float, reason: str) -> None:
+        """A full disk has no room for a new file: then the old one goes, which says "running"."""
+        try:
+            self._status("failed", started, reason=reason)
+        except OSError:
+            (self.path / STATUS).unlink(missing_ok=True)
+            with suppress(OSError):  # there may be room now
+                self._status("failed", started, reason=reason)
 
     def _status(self, state: str, started: float, **more: Any) -> None:
         status = {

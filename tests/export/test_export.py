@@ -10,11 +10,11 @@ from safetensors.torch import load_file, save_file
 
 from seven_bench.export import runs as exports
 from seven_bench.pruning import MaskSet
-from seven_bench.results.collect import read_finished
 from seven_bench.running.run import run
+from seven_bench.store.finished import open_run
+from seven_bench.store.integrity import fingerprints
 from seven_bench.store.packed import load_packed
 from seven_bench.store.record import read_record, write_record
-from seven_bench.store.run_folder import RunFolder
 from tests.conftest import SHORT, program
 from tests.data.synthetic import write_for
 
@@ -50,7 +50,7 @@ def test_each_target_is_written_checked_and_recorded(target, folder):
         pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")
     before = read_record(folder / "result.json")
-    done = exports.export_run(read_finished(folder), target, [1, 4])
+    done = exports.export_run(open_run(folder), target, [1, 4])
     assert done.difference <= exports.TOLERANCE[target]
     assert done.path is not None and done.path.stat().st_size == done.bytes
     after = read_record(folder / "result.json")
@@ -64,7 +64,7 @@ def test_each_target_is_written_checked_and_recorded(target, folder):
 
 
 def test_the_packed_file_is_the_runs_model(folder):
-    done = exports.export_run(read_finished(folder), "packed", [2])
+    done = exports.export_run(open_run(folder), "packed", [2])
     state, masks = load_packed(done.path)
     wanted = load_file(folder / "model.safetensors")
     assert all(torch.equal(state[name], value) for name, value in wanted.items())
@@ -78,7 +78,7 @@ def test_logits_that_differ_leave_no_file(folder, monkeypatch):
 
     monkeypatch.setattr(exports, "load_packed", spoilt)
     with pytest.raises(ValueError, match="logits differ by"):
-        exports.export_run(read_finished(folder), "packed", [2])
+        exports.export_run(open_run(folder), "packed", [2])
     assert not (folder / exports.NAMES["packed"]).exists()
 
 
@@ -86,12 +86,12 @@ def test_a_run_whose_removed_weights_came_back_is_not_exported(folder):
     state = load_file(folder / "model.safetensors")
     save_file({name: value + 1 for name, value in state.items()}, folder / "model.safetensors")
     with pytest.raises(ValueError, match=r"model\.safetensors does not fit its checksum"):
-        exports.export_run(read_finished(folder), "packed", [2])
+        exports.export_run(open_run(folder), "packed", [2])
     record = read_record(folder / "result.json")
-    files = RunFolder(folder).fingerprints(record["integrity"]["files"])
+    files = fingerprints(folder)
     write_record(folder / "result.json", {**record, "integrity": {"files": files}})
     with pytest.raises(ValueError, match="removed weights that are not 0"):
-        exports.export_run(read_finished(folder), "packed", [2])
+        exports.export_run(open_run(folder), "packed", [2])
 
 
 def test_one_line_an_error_and_exit_code_one(folder, tmp_path):
@@ -127,7 +127,7 @@ def test_every_family_exports(task, model, make_config, tmp_path):
     if model != "tiny_clip":  # its prompts make the graph's sizes fixed
         targets.append("onnx")
     for target in targets:
-        done = exports.export_run(read_finished(folder), target, [1, 2])
+        done = exports.export_run(open_run(folder), target, [1, 2])
         assert done.difference <= 1e-4, target
     efficiency = json.loads((folder / "result.json").read_text())["efficiency"]
     assert efficiency["macs"]["masked"] < efficiency["macs"]["dense"]

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seven_bench.bits import pack_bits
+from seven_bench.store.files import MASKS, RECORD
+from seven_bench.store.integrity import fingerprints
 from seven_bench.store.masks import FORMAT, PackedMasks
-from seven_bench.store.record import write_json
+from seven_bench.store.record import write_json, write_record
 
 LAYERS = [
     f"blocks.{block}.{kind}.weight"
@@ -110,7 +112,12 @@ def make_record(**changes: Any) -> dict[str, Any]:
     return record
 
 
-def write_run(root: Path, record: Mapping[str, Any], masks: dict[str, Any] | None = None) -> Path:
+def write_run(
+    root: Path,
+    record: Mapping[str, Any],
+    masks: dict[str, Any] | None = None,
+    sealed: bool = True,
+) -> Path:
     """Write a run's folder as the suite lays it out; returns the folder."""
     names = (record["task"], record["model"], record["pruner"])
     digest = f"{zlib.crc32(record['run_id'].encode()):08x}"
@@ -120,9 +127,13 @@ def write_run(root: Path, record: Mapping[str, Any], masks: dict[str, Any] | Non
         f"s{record['sparsity']['target']}",
         f"seed{record['seed']}-{digest}",
     )
-    write_json(folder / "result.json", record)
     if masks is not None:
-        write_masks(folder / "masks.safetensors", masks)
+        write_masks(folder / MASKS, masks)
+    if sealed:
+        files = {"files": fingerprints(folder)}
+        write_record(folder / RECORD, {**record, "integrity": files})
+    else:
+        write_json(folder / RECORD, record)
     return folder
 
 

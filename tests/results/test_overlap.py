@@ -42,8 +42,8 @@ def test_overlaps_of_a_group_within_the_budget(tmp_path: Path) -> None:
         for pruner, kept in {"a": (0, 1), "b": (1, 2), "c": (seed, 3)}.items():
             write_run(tmp_path, make_record(pruner=pruner, seed=seed), mask(*kept))
     write_run(tmp_path, make_record(pruner="d"))  # without masks
-    broken = write_run(tmp_path, make_record(pruner="e", seed=1), mask(1)) / "masks.safetensors"
-    broken.write_bytes(b"short")
+    broken = write_run(tmp_path, make_record(pruner="e", seed=1)) / "masks.safetensors"
+    broken.write_bytes(b"short")  # beside the seal
     groups = split_groups(collect([tmp_path]).records)
     (overlaps,) = measure_overlaps(groups, budget=2**20)
     pairs = overlaps.values[0.9]

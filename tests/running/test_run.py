@@ -13,9 +13,10 @@ from seven_bench.pruning import MaskSet
 from seven_bench.running.run import run
 from seven_bench.settings.building import build
 from seven_bench.settings.identity import dense_start, identify
+from seven_bench.store.home import with_home, without_home
 from seven_bench.store.masks import load_masks
 from seven_bench.store.record import read_record
-from seven_bench.store.run_folder import RunFolder, with_home, without_home
+from seven_bench.store.run_folder import RunFolder
 from tests.conftest import SHORT, program
 
 METHODS = ("random", "snip", "seven_pre", "seven_dyn")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,32 +11,39 @@ import numpy as np
 import pytest
 
 from seven_bench.store import atomic
-from seven_bench.store.record import RecordError, read_record, write_json, write_record
+from seven_bench.store.record import (
+    RecordError,
+    is_sealed,
+    read_record,
+    write_json,
+    write_record,
+)
 from tests.results.synthetic import make_record
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     record = make_record(layers={"blocks.0.attn.qkv.weight": {"kept": 3, "total": 8}})
-    write_json(tmp_path / "deep" / "result.json", record)
-    assert read_record(tmp_path / "deep" / "result.json") == record
+    written = write_record(tmp_path / "deep" / "result.json", record)
+    assert read_record(tmp_path / "deep" / "result.json") == written
+    assert written == {**record, "integrity": {"record": written["integrity"]["record"]}}
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["result.json"]
 
 
 def test_a_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     write_record(path, make_record())
-    whole, written = read_record(path), path.read_bytes()
+    written = path.read_bytes()
     for position in range(len(written)):
         content = bytearray(written)
         content[position] ^= 1 << (position % 8)
         path.write_bytes(content)
         try:
-            read = read_record(path)
+            read_record(path)
         except RecordError:
             continue
-        # but for the name that the checksums stand under: without it, none are there
-        assert "integrity" not in read
-        assert {n: v for n, v in whole.items() if n != "integrity"}.items() <= read.items()
+        raise AssertionError(
+            f"a flipped bit at {position} passes: {written[position - 9 :][:20]!r}"
+        )
 
 
 def test_writing_again_seals_again(tmp_path: Path) -> None:
@@ -109,25 +117,69 @@ def test_a_failed_write_leaves_the_old_file(
         ({"layers": {"a": 3}}, "layers is"),
         ({"params__kept": 769}, "params.kept is 769, more than params.prunable, 768"),
         ({"cost__seconds__total": -1}, "cost.seconds.total is -1"),
-        ({"environment": []}, "environment.versions is missing"),
+        ({"environment": []}, "environment is [], expected an object"),
+        ({"schema_version": True}, "has schema_version true; this reader knows 1"),
+        ({"seed": 10**30}, "seed is 1000000000000000000000000000000, expected a whole number from"),
+        ({"metrics__loss": 10**400}, "metrics.loss is too large a number"),
+        ({"metrics__loss": [0.1]}, "metrics.loss is [0.1], expected text, a number, true, false"),
+        ({"metrics__majority": "0.1"}, 'metrics.majority is "0.1", expected a finite number'),
+        ({"cost__seconds__total": [3]}, "cost.seconds.total is [3], expected a finite number"),
+        ({"efficiency": {"macs": "many"}}, 'efficiency.macs is "many", expected a finite number'),
+        ({"model": "a" * 301, "run_id": "a", "cell_id": "a"}, 'model is "aaaaa'),
+        ({"timing": "a\x1b[31mb"}, 'timing is "a\\u001b[31mb", which holds a control character'),
+        ({"note": "a" * 100_001}, "note is"),
+        ({"note": {"b" * 301: 1}}, "note has the key"),
+        (
+            {"note": [[[[[[[[[[[[1]]]]]]]]]]]]},
+            "note.0.0.0.0.0.0.0.0.0.0.0 is nested deeper than 12",
+        ),
+        ({"sparsity.target": 0.5}, 'has a field named "sparsity.target": names here hold no dot'),
+        ({"integrity": {"files": {}}}, "integrity.record is missing"),
+        ({"integrity": {"record": "0", "files": {"a": 3}}}, "integrity.files is 3, expected"),
     ],
 )
 def test_an_invalid_field_is_named_in_one_line(
     tmp_path: Path, changes: dict[str, Any], reason: str
 ) -> None:
-    write_json(tmp_path / "result.json", make_record(**changes))
+    record = make_record(**{n: value for n, value in changes.items() if "." not in n})
+    record |= {n: value for n, value in changes.items() if "." in n}
+    write_json(tmp_path / "result.json", record)
     with pytest.raises(RecordError) as error:
         read_record(tmp_path / "result.json")
     assert error.value.reason.startswith(reason)
     assert "\n" not in str(error.value)
 
 
-def test_nan_is_refused_as_the_metric_and_allowed_among_metrics(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_what_is_not_finite_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "result.json"
-    path.write_text(json.dumps(make_record(metrics__loss=math.nan)))
-    assert math.isnan(read_record(path)["metrics"]["loss"])
-    path.write_text(json.dumps(make_record(metric__value=math.nan)))
-    with pytest.raises(RecordError, match=r"metric\.value is NaN"):
+    for name in ("value", "loss"):
+        whole = json.dumps(make_record(metric__value=0.25, metrics__loss=0.75))
+        path.write_text(whole.replace("0.25" if name == "value" else "0.75", text))
+        with pytest.raises(RecordError, match=rf"{name} is (NaN|-?Infinity|infinite), expected"):
+            read_record(path)
+
+
+def test_without_a_seal_a_record_is_read_only_on_demand(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    write_json(path, make_record())
+    with pytest.raises(RecordError, match=r"has no seal.*--unsealed reads it"):
+        read_record(path)
+    record = read_record(path, unsealed=True)
+    assert record == make_record() and not is_sealed(record)
+    assert is_sealed(write_record(path, record))
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop"])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "result.json"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(path)
+    with pytest.raises(RecordError, match=r"is not a file|cannot be read"):
         read_record(path)
 
 

@@ -1,0 +1,33 @@
+"""What several verbs share: an option, and how they say what is not, or hardly, to be trusted."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from seven_bench.terminal import printable
+
+
+def add_unsealed(parser: argparse.ArgumentParser) -> None:
+    """`--unsealed`: take records without checksums, which are left out otherwise."""
+    parser.add_argument(
+        "--unsealed",
+        action="store_true",
+        help="take records that hold no checksums, too, and say so wherever they are shown",
+    )
+
+
+def print_left_out(damaged: Iterable[tuple[str | Path, str]], unsealed: Iterable[Path]) -> None:
+    """A line on stderr for each file that was left out, and for each run without a seal."""
+    for path, reason in damaged:
+        print(f"left out: {printable(path)}: {printable(reason)}", file=sys.stderr)
+    for folder in unsealed:
+        print(f"unsealed: {printable(folder)}", file=sys.stderr)
+
+
+def print_problems(problems: Iterable[str]) -> None:
+    """A line on stderr for each."""
+    for problem in problems:
+        print(f"error: {printable(problem)}", file=sys.stderr)
