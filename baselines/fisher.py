@@ -23,7 +23,6 @@ class FisherScore(Score):
         self.total, self.batches = zeros(params), 0
 
     def observe(self, seen: Observation) -> None:
-        assert seen.example_squares is not None
         self.batches += 1
         for name, squares in seen.example_squares.items():
             self.total[name] += squares

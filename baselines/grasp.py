@@ -10,11 +10,14 @@ from seven_bench.pruning import Observation, Params, Score, zeros
 
 
 class GraspScore(Score):
-    """w (H g), the largest kept, with g and H over all calibration examples.
+    """w (H g), the largest kept, with g the gradient over all calibration examples and H g summed
+    over the batches.
 
-    The paper's score is -w (H g), of which it removes the largest: the same set. An absolute value
-    would be another method. The authors' code re-initialises the copy that it scores and takes g
-    and H on batches of their own; here the start weights are scored and g is that of all examples.
+    Eq. 8 scores -w (H g) and removes the largest: the same set. An absolute value would be another
+    method. The authors' code (github alecwangcq/GraSP) re-initialises the copy that it scores,
+    divides logits by 200 and gathers g over all of its batches before H g; here the start's weights
+    are scored and the temperature is the calibration's. A gradient of the mean loss for a sum over
+    batches is a common factor, which changes no order.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"hessian_gradient"})
@@ -24,7 +27,6 @@ class GraspScore(Score):
         self.total = zeros(params)
 
     def observe(self, seen: Observation) -> None:
-        assert seen.hessian_gradient is not None
         for name, product in seen.hessian_gradient.items():
             self.total[name] += product
 

@@ -1,4 +1,4 @@
-"""RigL. Evci et al. 2020, arXiv 1911.11134, adapted to start from trained weights."""
+"""RigL. Evci et al. 2020, arXiv 1911.11134; code: google-research/rigl."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from seven_bench.pruning.threshold import select_top
 
 
 class RiglScore(Score):
-    """At each update, of a tensor's living weights the fraction f of least |w| makes room for the
-    removed ones of largest |g|, f = alpha / 2 (1 + cos(pi t / T)), algorithm 1.
+    """At each update, of a tensor's n living weights the int(f n) of least |w| make room for as
+    many of largest |g| among all that are not kept, f = alpha / 2 (1 + cos(pi t / T)), algorithm 1.
 
-    Adapted: the first masks, which RigL draws at random for random weights, are those of largest
-    |w|, for weights that are trained. To be used with `rewire` masking, where what is grown starts
-    from zero, and a distribution that fixes each tensor's count.
+    A weight that goes and comes back at once keeps its value, as in the authors' code; its
+    tie-break by noise of 1e-5 is left out. To be used with `rewire` masking, where what is grown
+    starts from zero, with random masks at the start, updates that take the step's place, and a
+    distribution that fixes each tensor's count.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
@@ -35,10 +36,10 @@ class RiglScore(Score):
 
     def scores(self, params: Params, masks: Params) -> Params:
         dropped = self.alpha / 2 * (1 + math.cos(math.pi * self.progress))
-        scores = {}
+        found = {}
         for name, weight in params.items():
             size, living = weight.detach().float().abs(), int(masks[name].count_nonzero())
-            kept = select_top(name, size, masks[name], living - round(dropped * living))
+            kept = select_top(name, size, masks[name], living - int(dropped * living))
             grown = self.gradient[name] / self.gradient[name].max().clamp(min=1e-30)
-            scores[name] = torch.where(kept, 2.0, grown) if living < size.numel() else size
-        return scores
+            found[name] = torch.where(kept, 2.0, grown) if living < size.numel() else size
+        return found

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from seven_bench.pruning import Observation, Params, Score
+from seven_bench.pruning import Linearisation, Observation, Params, Score
 
 
 class SynflowLinearizedScore(Score):
@@ -15,16 +15,25 @@ class SynflowLinearizedScore(Score):
     The paper's R needs a network of linear layers and ReLU; LayerNorm and softmax break it. So the
     engine supplies the gradient of a linearised copy, in float64 because R outgrows float32.
     Scores are divided by the largest, which changes no order and brings them back to float32.
+
+    Args:
+        attention: `first_order` is this suite's: queries, keys and values all carry flow.
+            `softmax` leaves attention as it is, as Transformer architecture search does (Zhou et
+            al. 2022, arXiv 2203.12217); where all tokens are alike, queries and keys then score 0.
+        biases: `zero`, as in eq. 3, which has none, or `absolute`, as in the authors' code, which
+            takes the absolute value of every parameter (github ganguli-lab/Synaptic-Flow).
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"linear_gradient"})
     state = ("flow",)
 
+    def __init__(self, attention: str = "first_order", biases: str = "zero") -> None:
+        self.linearisation = Linearisation(attention, biases)
+
     def reset(self, params: Params, generator: torch.Generator | None = None) -> None:
         self.flow: Params = {}
 
     def observe(self, seen: Observation) -> None:
-        assert seen.linear_gradient is not None
         for name, gradient in seen.linear_gradient.items():
             flow = seen.params[name].detach().abs() * gradient
             self.flow[name] = self.flow[name] + flow if name in self.flow else flow

@@ -24,7 +24,6 @@ class WandaScore(Score):
         self.squares = {n: torch.zeros(p[0].numel(), device=p.device) for n, p in params.items()}
 
     def observe(self, seen: Observation) -> None:
-        assert seen.activations is not None
         for name, squares in seen.activations.items():
             self.squares[name] += squares
 

@@ -25,12 +25,17 @@ verdicts:
                                      split, pattern, distribution or fine-tuning, a subset of the
                                      data, distillation on one side, epochs by more than a factor
                                      of 2, or dense runs of ours that miss the published ones
-Tolerance: twice the published standard deviation, 0.3 points at least (MRPC 2.4, RTE 3.2, CoLA 1.4,
-SST-2 0.72); 1 point for values read off a figure. What differs is listed below the table.
+  too few seeds to tell              the tolerance is wider than five points
+  one seed: +0.4 points              one seed has no spread: no verdict
+Tolerance: what chance explains. It is built of the published standard deviation and number of
+seeds (where none is printed, a known spread of the task or ours, whichever is larger), our standard
+error, and the error of reading a figure, so that a perfect reproduction is "not matched" with a
+chance of 0.05 at most, however many seeds there are. What differs is listed below the table.
 
 Ordering claims ("seven_pre above snip at 0.8 on MNLI") are tested by flipping the signs of the
-differences of paired seeds, corrected by Holm over all claims that have runs; where the seeds
-could not reject whatever they showed, the words are "too few seeds to test".
+differences of paired seeds, corrected by Holm over all claims that have runs. Only runs of one
+recipe are paired; where the seeds could not reject whatever they showed, the words are "too few
+seeds to test".
 
 examples:
   python -m seven_bench experiment=paper/seven_mrpc_sst2 output_root=outputs

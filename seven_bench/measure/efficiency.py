@@ -7,27 +7,34 @@ measures what a sparse model takes, and adds it.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import torch
-from pytorch_lightning.utilities import move_data_to_device
 from safetensors.torch import load
+from torch import nn
 
 from seven_bench.measure.flops import CONVENTION, count_macs
 from seven_bench.pruning import MaskSet
 from seven_bench.store.packed import save_packed
-from seven_bench.training.module import Batch, TaskModule
+
+Batch = dict[str, Any]  # what a task's data gives, tensors by name
 
 
 def efficiency(
-    module: TaskModule, example: Batch, masks: MaskSet, model_file: Path
+    model: nn.Module,
+    logits: Callable[[nn.Module, Batch], Any],
+    example: Batch,
+    masks: MaskSet,
+    model_file: Path,
 ) -> dict[str, Any]:
     """MACs of one example, and bytes of the model's file three ways, each really written.
 
     Args:
-        module: with the effective weights in its model.
+        model: with the effective weights, on the device of `example`.
+        logits: what a model answers to a batch.
         example: a batch of one.
         masks: over the prunable weights.
         model_file: the model's safetensors file; the others are written beside it, and removed.
@@ -36,11 +43,9 @@ def efficiency(
         convention; `bytes`: `dense`, the file as it is, `zstd`, under zstd at its default level,
         `packed`, as `seven_bench.store.packed` writes it.
     """
-    model = module.model.eval()
+    model.eval()
     params = {name: p for name, p in model.named_parameters() if name in masks}
-    device = next(model.parameters()).device
-    example = move_data_to_device(example, device)
-    macs = count_macs(lambda: module.logits(model, example), params, masks)
+    macs = count_macs(lambda: logits(model, example), params, masks)
     return {
         "input": describe(example),
         "macs": {"convention": CONVENTION, "dense": macs.dense, "masked": macs.masked},

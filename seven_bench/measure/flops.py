@@ -58,14 +58,14 @@ class _Counter(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        found = func(*args, **kwargs)
+        output = func(*args, **kwargs)
         if func in UNKNOWN:
             raise NotImplementedError(f"MACs of {func.__name__} are not counted")
         if func in COUNTED:
             names, rule = COUNTED[func]
-            given = dict(zip(names, args, strict=False)) | kwargs
-            self._add(*rule(found, *(given[name] for name in names)))
-        return found
+            inputs = dict(zip(names, args, strict=False)) | kwargs
+            self._add(*rule(output, *(inputs[name] for name in names)))
+        return output
 
     def _add(self, times: int, weight: Tensor | None, size: int) -> None:
         """`times` products with each of the `size` entries of `weight`, where it is one."""
@@ -76,23 +76,23 @@ class _Counter(TorchFunctionMode):
 Rule = Callable[..., tuple[int, "Tensor | None", int]]
 
 
-def _linear(found: Tensor, value: Tensor, weight: Tensor) -> tuple[int, Tensor, int]:
+def _linear(output: Tensor, value: Tensor, weight: Tensor) -> tuple[int, Tensor, int]:
     return value.numel() // value.shape[-1], weight, weight.numel()
 
 
-def _convolution(found: Tensor, value: Tensor, weight: Tensor) -> tuple[int, Tensor, int]:
-    return found.numel() // found.shape[-3], weight, weight.numel()  # once a place of the output
+def _convolution(output: Tensor, value: Tensor, weight: Tensor) -> tuple[int, Tensor, int]:
+    return output.numel() // output.shape[-3], weight, weight.numel()  # once a place of the output
 
 
-def _product(found: Tensor, left: Tensor, right: Tensor) -> tuple[int, None, int]:
-    return found.numel(), None, left.shape[-1]
+def _product(output: Tensor, left: Tensor, right: Tensor) -> tuple[int, None, int]:
+    return output.numel(), None, left.shape[-1]
 
 
-def _added_product(found: Tensor, added: Tensor, left: Tensor, right: Tensor) -> Any:
-    return _product(found, left, right)
+def _added_product(output: Tensor, added: Tensor, left: Tensor, right: Tensor) -> Any:
+    return _product(output, left, right)
 
 
-def _attention(found: Tensor, query: Tensor, key: Tensor, value: Tensor) -> tuple[int, None, int]:
+def _attention(output: Tensor, query: Tensor, key: Tensor, value: Tensor) -> tuple[int, None, int]:
     pairs = math.prod(query.shape[:-1]) * key.shape[-2]
     return pairs, None, query.shape[-1] + value.shape[-1]
 

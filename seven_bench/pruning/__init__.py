@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from seven_bench.pruning.schedules import OneShot as OneShot
     from seven_bench.pruning.schedules import Plan as Plan
     from seven_bench.pruning.schedules import Schedule as Schedule
+    from seven_bench.pruning.scores import Linearisation as Linearisation
     from seven_bench.pruning.scores import Observation as Observation
     from seven_bench.pruning.scores import Score as Score
     from seven_bench.pruning.scores import zeros as zeros
@@ -41,7 +42,7 @@ _HOMES = {
     "schedules": (
         "Constant", "Cubic", "CubicReleased", "Exponential", "Linear", "OneShot", "Plan", "Schedule"
     ),
-    "scores": ("Observation", "Score", "zeros"),
+    "scores": ("Linearisation", "Observation", "Score", "zeros"),
     "seven": ("SevenScore",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -89,7 +89,7 @@ def prune_before(
             if pruner.plan.observes(pruner.step + 1):
                 seen = [supply(batch) for supply in supplies]
                 if fields := {name: value for part in seen for name, value in part.items()}:
-                    pruner.observe(dense, **fields)
+                    pruner.observe(dense, fields.pop("grads", None), fields)
             if (update := pruner.advance(dense)) is not None:
                 dense = update.weights or dense
                 _write(params, dense, pruner.masks)

@@ -1,12 +1,14 @@
 """Controls of methods that prune before training: what of a method's result is its own?
 
 After "Missing the mark" (Frankle et al. 2021, arXiv 2009.08576) and "Sanity-checking pruning
-methods" (Su et al. 2020, arXiv 2009.11094). `reinit` draws weights anew and is the run's business.
+methods" (Su et al. 2020, arXiv 2009.11094). Scoring knows nothing of them: `Control` stands around
+its three ends, the score and the batches that go in and the masks that come out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +17,71 @@ from torch import Tensor
 from seven_bench.pruning import PATTERNS, Counts, MaskSet, Observation, Params, Score, make_masks
 
 LABELS = ("labels", "start_positions", "end_positions")
+EXCHANGED = ("shuffle", "quota_swap")  # the method's layer counts, in places that are not its own
+
+
+@dataclass(frozen=True)
+class Control:
+    """What takes the place of a method's score, batches, masks or weights; `none` changes nothing.
+
+    Args:
+        name: of `conf/control`.
+        seed: of what is drawn at random.
+        stacked: names of weights that hold query, key and value: three layers each.
+    """
+
+    name: str = "none"
+    seed: int = 0
+    stacked: Collection[str] = ()
+
+    def score(self, score: Score) -> Score:
+        """The score to prune by."""
+        match self.name:
+            case "invert":
+                return Inverted(score)
+            case "quota_swap_reverse":
+                return MagnitudeQuotas(score, self.stacked)
+            case _:
+                return score
+
+    def batches(self, batches: Iterable[Any]) -> Iterable[Any]:
+        """The batches to score on."""
+        return corrupted(batches, self.seed) if self.name == "corrupt_labels" else batches
+
+    def start(self, params: Params) -> Params:
+        """Copies of the weights before scoring, where `masks` puts them back."""
+        if self.name not in EXCHANGED:
+            return {}
+        return {name: p.detach().clone() for name, p in params.items()}
+
+    def masks(
+        self,
+        masks: MaskSet,
+        params: Params,
+        start: Params,
+        pattern: str,
+        redraw: Callable[[], None],
+    ) -> MaskSet:
+        """The masks to train with, applied to the weights to train from.
+
+        Args:
+            masks: those of the method, applied already.
+            params: the model's prunable weights, written to.
+            start: what `start` gave.
+            pattern: of `PATTERNS`; its units stay whole.
+            redraw: gives the whole model new random weights.
+        """
+        if self.name == "reinit":
+            torch.manual_seed(self.seed)
+            redraw()
+        elif self.name in EXCHANGED:
+            masks = exchanged(masks, self.name, start, pattern, self.seed, self.stacked)
+            for name, parameter in params.items():
+                parameter.data.copy_(start[name])
+        else:
+            return masks
+        masks.apply_(params)
+        return masks
 
 
 class Altered(Score):
@@ -23,6 +90,7 @@ class Altered(Score):
     def __init__(self, score: Score) -> None:
         self.inner = score
         self.needs, self.compared = score.needs, score.compared  # type: ignore[misc]
+        self.linearisation = score.linearisation
 
     def reset(self, params: Params, generator: torch.Generator | None = None) -> None:
         self.inner.reset(params, generator)
@@ -59,9 +127,9 @@ class MagnitudeQuotas(Altered):
         self.stacked = stacked
 
     def scores(self, params: Params, masks: Params) -> Params:
-        found = self.inner.scores(params, masks)
-        sizes = {name: params[name].detach().float().abs() for name in found}
-        scores, sizes, living = (as_layers(t, self.stacked) for t in (found, sizes, masks))
+        whole = self.inner.scores(params, masks)
+        sizes = {name: params[name].detach().float().abs() for name in whole}
+        scores, sizes, living = (as_layers(t, self.stacked) for t in (whole, sizes, masks))
         swapped = {}
         for name, score in scores.items():
             ranked = score.where(living[name], float("-inf")).reshape(-1)
@@ -70,17 +138,6 @@ class MagnitudeQuotas(Altered):
             ranks = torch.empty_like(largest_first).scatter_(0, best_first, largest_first)
             swapped[name] = ranks.view_as(score)
         return as_weights(swapped, self.stacked)
-
-
-def altered(score: Score, control: str, stacked: Collection[str] = ()) -> Score:
-    """The score that a control puts in a method's place; `stacked` is that of `exchanged`."""
-    match control:
-        case "invert":
-            return Inverted(score)
-        case "quota_swap_reverse":
-            return MagnitudeQuotas(score, stacked)
-        case _:
-            return score
 
 
 def as_layers(tensors: Params, stacked: Collection[str]) -> Params:
@@ -153,5 +210,5 @@ def exchanged(
     stacked = [name for name in stacked if masks[name].shape[0] % (3 * rows) == 0]
     layers, scores = MaskSet(as_layers(masks, stacked)), as_layers(scores, stacked)
     counts = Counts({name: int(mask.count_nonzero()) for name, mask in layers.items()})
-    found = make_masks(scores, MaskSet.ones(layers), counts, pattern)
-    return MaskSet(as_weights(found, stacked))
+    chosen = make_masks(scores, MaskSet.ones(layers), counts, pattern)
+    return MaskSet(as_weights(chosen, stacked))

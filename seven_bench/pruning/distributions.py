@@ -99,12 +99,12 @@ def _whole_units(
         ideal = _best_that_fit(means, alive, size, count) if len(available) > 1 else {}
     else:
         ideal = DISTRIBUTIONS[mode](scores, masks, living, count)
-    wanted = dict.fromkeys(available, 0)
+    near = dict.fromkeys(available, 0)
     for name, weights in ideal.items():
-        wanted[size[name]] += weights
-    wanted = {one: round(weights / one) for one, weights in wanted.items()}
+        near[size[name]] += weights
+    near = {one: round(weights / one) for one, weights in near.items()}
     counts = Counts.fromkeys(scores, 0)
-    for one, number in units_by_size(available, wanted, count).items():
+    for one, number in units_by_size(available, near, count).items():
         names = [name for name in scores if size[name] == one]
         here = {name: units[name] for name in names}
         if mode == "global":
@@ -196,8 +196,8 @@ def _living_of_rows(masks: Params) -> dict[str, list[int]]:
     import torch
 
     sums = [mask.reshape(mask.shape[0], -1).sum(1) for mask in masks.values()]
-    found = torch.cat(sums).cpu().split([len(rows) for rows in sums])  # type: ignore[no-untyped-call]
-    return {name: rows.tolist() for name, rows in zip(masks, found, strict=True)}
+    by_tensor = torch.cat(sums).cpu().split([len(rows) for rows in sums])  # type: ignore[no-untyped-call]
+    return {name: rows.tolist() for name, rows in zip(masks, by_tensor, strict=True)}
 
 
 def _in_proportion(share: dict[str, int], living: dict[str, int], count: int) -> Counts:

@@ -44,6 +44,10 @@ class MaskSet(dict[str, Tensor]):
         """The fraction removed."""
         return 1 - self.kept / self.total if self else 0.0
 
+    def to(self, device: torch.device) -> MaskSet:
+        """The masks on a device."""
+        return MaskSet({name: mask.to(device) for name, mask in self.items()})
+
     def empty_layers(self) -> list[str]:
         """Names of the parameters of which nothing is left."""
         return [name for name, kept in counted(self).items() if kept == 0]
@@ -125,8 +129,8 @@ def _best_of_groups(
     n, m = group
     best = {}
     for name, score in scores.items():
-        found = _best_of_rows(score.reshape(-1, m), masks[name].reshape(-1, m), n)
-        best[name] = found.view(masks[name].shape)
+        groups = _best_of_rows(score.reshape(-1, m), masks[name].reshape(-1, m), n)
+        best[name] = groups.view(masks[name].shape)
     if sum(counts.values()) * m <= sum(mask.numel() for mask in masks.values()) * n:
         return MaskSet(best)
     more = {name: max(0, counts[name] - held) for name, held in counted(best).items()}
@@ -138,12 +142,12 @@ def _best_of_rows(score: Tensor, living: Tensor, counts: int | list[int]) -> Ten
     """The `counts` (one number, or one a row) best living weights of each row, a mask."""
     alive = living.reshape(living.shape[0], -1)
     ranked = score.detach().float().reshape(alive.shape).where(alive, float("-inf"))
-    wanted = torch.tensor(counts, device=alive.device).reshape(-1, 1)
+    most = torch.tensor(counts, device=alive.device).reshape(-1, 1)
     if alive.is_cuda:
-        best = device.ranks(ranked) < wanted
+        best = device.ranks(ranked) < most
     else:
         order = ranked.argsort(dim=1, descending=True, stable=True)
-        places = (torch.arange(alive.shape[1]) < wanted).expand_as(alive)
+        places = (torch.arange(alive.shape[1]) < most).expand_as(alive)
         best = torch.zeros_like(alive).scatter_(1, order, places)
     return (best & alive).view(living.shape)
 
@@ -156,6 +160,7 @@ def prune(
     pattern: str = "unstructured",
     cut: str = "exact",
     weights: Params | None = None,
+    density: float | None = None,
 ) -> MaskSet:
     """Masks at a sparsity over *all* prunable weights (living or not), from the living ones.
 
@@ -164,6 +169,7 @@ def prune(
             truncated (that is what published codes do; ties may leave more than k weights), or
             "above_zero": every score above 0 lives, whatever the sparsity, unless that is 0.
         weights: see `allocate`.
+        density: what is truncated, where a schedule computes it by itself; 1 - sparsity if None.
 
     Raises: ValueError as `allocate` and `make_masks` do.
     """
@@ -174,7 +180,7 @@ def prune(
             (n, (score > 0) & masks[n] if sparsity else masks[n]) for n, score in scores.items()
         )
     if cut == "threshold":
-        k = int((1 - sparsity) * total)
+        k = int((1 - sparsity if density is None else density) * total)
         threshold = kth_largest(scores, masks, k) if k else float("inf")
         return MaskSet((n, (score >= threshold) & masks[n]) for n, score in scores.items())
     count = reachable_count(masks, sparsity, pattern)

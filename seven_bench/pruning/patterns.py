@@ -94,12 +94,12 @@ class Pattern:
         return sum(size * units for size, units in chosen.items())
 
 
-def units_by_size(available: dict[int, int], wanted: dict[int, int], count: int) -> dict[int, int]:
+def units_by_size(available: dict[int, int], ideal: dict[int, int], count: int) -> dict[int, int]:
     """How many units of each size to keep, so that they hold as many weights as they can.
 
     Args:
         available: units there are, by size in weights.
-        wanted: units one would like to keep, by size; the answer is near it.
+        ideal: units one would like to keep, by size; the answer is near it.
         count: the most weights they may hold; they hold the nearest sum that exists.
     """
     if len(available) == 1:  # the usual case; a model's weights are many, so nothing is counted out
@@ -117,7 +117,7 @@ def units_by_size(available: dict[int, int], wanted: dict[int, int], count: int)
     left = (sums[0] & ((1 << (count // grain + 1)) - 1)).bit_length() - 1
     chosen = {}
     for size, rest in zip(sizes, sums[1:], strict=True):
-        weight, near = size // grain, wanted.get(size, 0)
+        weight, near = size // grain, ideal.get(size, 0)
         most = min(available[size], left // weight)
         outwards = sorted(range(most + 1), key=lambda k: abs(k - near)) if rest > 1 else [most]
         chosen[size] = next(k for k in outwards if rest >> (left - k * weight) & 1)
@@ -129,6 +129,7 @@ PATTERNS = {
     "unstructured": Pattern(distributions=("global", "uniform", "er", "lamp", "per_row")),
     "nm_2_4": Pattern(group=(2, 4), distributions=("uniform",)),
     "nm_4_8": Pattern(group=(4, 8), distributions=("uniform",)),
+    "block_1x4": Pattern(columns=4),
     "block_4x4": Pattern(rows=4, columns=4),
     "row": Pattern(columns=0),
 }

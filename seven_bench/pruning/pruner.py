@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +14,10 @@ from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.schedules import Plan, Schedule
 from seven_bench.pruning.scores import Observation, Score
 
+BEGIN = {
+    "dense": "everything lives until the first update",
+    "random": "weights drawn at random are removed before the first step, as many as will be",
+}
 MASKING = {
     "hard": "removed weights are zero after every step and never come back",
     "rewire": "removed weights are zero after every step; an update may bring some back, from zero",
@@ -29,8 +32,9 @@ class Method:
 
     `rescore` starts the score anew after every update; `observe_at` says whether a method that
     prunes during training sees weights "before_step" or "after_step" of the optimizer; `cut` is
-    that of `prune`; `masking`, of `MASKING`, is how a mask acts during training; `name` stands in
-    errors (the score's class where it is empty).
+    that of `prune`; `masking`, of `MASKING`, is how a mask acts during training; `begin`, of
+    `BEGIN`, is what lives at the start; `takes_step` says that an update during training takes the
+    place of the optimizer's step; `name` stands in errors (the score's class where it is empty).
     """
 
     score: Score
@@ -42,6 +46,8 @@ class Method:
     observe_at: str = "before_step"
     cut: str = "exact"
     masking: str = "hard"
+    begin: str = "dense"
+    takes_step: bool = False
     name: str = ""
 
     def __str__(self) -> str:
@@ -70,7 +76,7 @@ class Pruner:
         plan: the method's schedule over the steps there are.
         params: the prunable weights, by name; they are read, never written.
         generator: the score's only source of randomness.
-        masks: what an earlier round has removed already (nothing if null).
+        masks: what an earlier round has removed already (None: what the method begins with).
         on_update: called with the masks after every update, to compare them between processes.
     """
 
@@ -84,10 +90,38 @@ class Pruner:
         on_update: Callable[[MaskSet], None] | None = None,
     ) -> None:
         self.method, self.plan, self.generator = method, plan, generator
-        self.masks = MaskSet.ones(params) if masks is None else masks
+        self.masks = self._first_masks(params) if masks is None else masks
         self.on_update = on_update
         self.step = 0
         self.method.score.reset(params, generator)
+
+    def _first_masks(self, params: Params) -> MaskSet:
+        method, everything = self.method, MaskSet.ones(params)
+        if method.begin == "dense":
+            return everything
+        scores = {
+            name: torch.rand(p.shape, generator=self.generator).to(p.device)
+            for name, p in params.items()
+        }
+        sparsity = method.schedule.sparsity(0, self.plan.count, method.sparsity)
+        return prune(scores, everything, sparsity, method.distribution, method.pattern)
+
+    @property
+    def takes_step(self) -> bool:
+        """Whether the step at hand is to be an update and nothing else (never where nothing is to
+        be removed).
+        """
+        due = self.method.takes_step and self.method.sparsity > 0
+        return due and self.plan.update_at(self.step + 1) is not None
+
+    @property
+    def masking(self) -> str:
+        return self.method.masking
+
+    @property
+    def needs_gradients(self) -> bool:
+        """Whether the score looks at more than the weights."""
+        return not self.method.score.needs <= {"weights"}
 
     @property
     def reached(self) -> bool:
@@ -98,15 +132,36 @@ class Pruner:
     def settled(self) -> bool:
         return self.step >= self.plan.end
 
-    def observe(self, params: Params, grads: Params | None = None, **more: Any) -> None:
+    def observes(self, when: str) -> bool:
+        """Whether the score is to see the step under way, "before_step" or "after_step"."""
+        due = self.method.observe_at == when and self.plan.observes(self.step + 1)
+        return due and self.needs_gradients
+
+    def observe(
+        self,
+        params: Params,
+        grads: Params | None = None,
+        supplied: Mapping[str, Params] | None = None,
+        **rates: float,
+    ) -> None:
         """Shows the score one step, unless the plan lets this one pass.
 
-        `more` are further fields of `Observation`.
+        The arguments are fields of `Observation`.
         """
         if self.plan.observes(self.step + 1):
             step = self.step - self.plan.observe_from
-            done = min(1.0, (self.step + 1) / self.plan.reached)
-            seen = Observation(params, grads or {}, self.masks, step, progress=done, **more)
+            done = self.plan.progress(self.step + 1)
+            seen = Observation(
+                params,
+                grads or {},
+                self.masks,
+                step,
+                progress=done,
+                sparsity=self.method.sparsity,
+                pattern=self.method.pattern,
+                supplied=supplied or {},
+                **rates,
+            )
             with unchanged(str(self.method), params, seen.grads, self.masks):
                 self.method.score.observe(seen)
 
@@ -141,7 +196,7 @@ class Pruner:
             try:
                 masks = prune(
                     scores, competing, sparsity, method.distribution, method.pattern, method.cut,
-                    params,
+                    params, method.schedule.density(index % count, count, method.sparsity),
                 )  # fmt: skip
             except ValueError as error:
                 raise ValueError(f"{method}: {error}") from error
@@ -174,26 +229,67 @@ class Pruner:
 
     def to(self, device: torch.device) -> None:
         """Moves masks and the score's state to where the parameters are."""
-        self.masks = MaskSet({name: mask.to(device) for name, mask in self.masks.items()})
+        self.masks = self.masks.to(device)
         state = self.method.score.state_dict()
         self.method.score.load_state_dict({key: value.to(device) for key, value in state.items()})
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors alone: score, masks, step and generator."""
         state = {f"score/{key}": value for key, value in self.method.score.state_dict().items()}
-        state.update({f"mask/{name}": mask for name, mask in self.masks.items()})
+        state.update(_mask_state(self.masks))
         state["step"] = torch.tensor(self.step)
         state["generator"] = self.generator.get_state()
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restores `state_dict`. Raises KeyError or ValueError when it is another model's."""
-        masks = {k.removeprefix("mask/"): t for k, t in state.items() if k.startswith("mask/")}
-        loaded = MaskSet(masks)
-        loaded.check(self.masks)
         device = next(iter(self.masks.values())).device
-        self.masks, self.step = loaded, int(state["step"])
+        self.masks, self.step = _masks_of(state, self.masks), int(state["step"])
         self.generator.set_state(state["generator"].cpu())
         score = {k.removeprefix("score/"): t for k, t in state.items() if k.startswith("score/")}
         self.method.score.load_state_dict(score)
         self.to(device)
+
+
+class Settled:
+    """What a `Pruner` is to a training loop in which nothing more is removed."""
+
+    masking = "hard"
+    needs_gradients = takes_step = False
+    reached = settled = True
+
+    def __init__(self, masks: MaskSet) -> None:
+        self.masks = masks
+
+    def observes(self, when: str) -> bool:
+        return False
+
+    def observe(self, params: Params, grads: Params | None = None) -> None:
+        """Nobody looks."""
+
+    def advance(self, params: Params) -> Update | None:
+        return None
+
+    def check_finished(self) -> None:
+        """It always is."""
+
+    def to(self, device: torch.device) -> None:
+        self.masks = self.masks.to(device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return _mask_state(self.masks)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.masks = _masks_of(state, self.masks)
+
+
+def _mask_state(masks: MaskSet) -> dict[str, Tensor]:
+    return {f"mask/{name}": mask for name, mask in masks.items()}
+
+
+def _masks_of(state: dict[str, Tensor], like: MaskSet) -> MaskSet:
+    """The masks in a checkpoint. Raises ValueError when they are another model's."""
+    masks = {k.removeprefix("mask/"): t for k, t in state.items() if k.startswith("mask/")}
+    loaded = MaskSet(masks)
+    loaded.check(like)
+    return loaded

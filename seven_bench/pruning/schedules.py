@@ -19,9 +19,9 @@ def steps_of(time: Time, total: int, epoch: int) -> int:
     Raises: ValueError when the time is none of "120it", "2ep", a fraction in [0, 1].
     """
     if isinstance(time, str):
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)(it|ep)", time.strip())
-        if found:
-            return round(float(found[1]) * (epoch if found[2] == "ep" else 1))
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(it|ep)", time.strip())
+        if match:
+            return round(float(match[1]) * (epoch if match[2] == "ep" else 1))
     elif isinstance(time, (int, float)) and not isinstance(time, bool) and 0 <= time <= 1:
         return round(time * total)
     raise ValueError(f"time {time!r}: allowed are '120it', '2ep' or a fraction in [0, 1]")
@@ -33,7 +33,8 @@ class Plan:
 
     Scores are observed in steps `observe_from + 1` and later, until the last update; masks are
     updated after steps `start + every`, `start + 2 every`, ..., `count` times, and after each of
-    the `hold` steps that follow, at the final sparsity.
+    the `hold` steps that follow, at the final sparsity. `span` is how many steps the schedule was
+    given, where that is more than `reached`.
     """
 
     observe_from: int
@@ -41,6 +42,7 @@ class Plan:
     every: int
     count: int
     hold: int = 0
+    span: int = 0
 
     @property
     def reached(self) -> int:
@@ -51,6 +53,10 @@ class Plan:
     def end(self) -> int:
         """The step after which the last update is made."""
         return self.reached + self.hold
+
+    def progress(self, step: int) -> float:
+        """The fraction of the schedule that is done after a step, in [0, 1]."""
+        return min(1.0, step / max(self.reached, self.span))
 
     def observes(self, step: int) -> bool:
         return self.observe_from < step <= self.end
@@ -79,6 +85,10 @@ class Schedule(Protocol):
         """Fraction removed after update `index` (from 0) of `count`; `final` after the last."""
         ...
 
+    def density(self, index: int, count: int, final: float) -> float:
+        """The fraction that stays, as a published rule computes it where it truncates counts."""
+        ...
+
 
 @dataclass(frozen=True)
 class OneShot:
@@ -96,6 +106,9 @@ class OneShot:
     def sparsity(self, index: int, count: int, final: float) -> float:
         return final
 
+    def density(self, index: int, count: int, final: float) -> float:
+        return 1 - final
+
 
 @dataclass(frozen=True)
 class _Gradual:
@@ -103,7 +116,8 @@ class _Gradual:
 
     `warmup` is how long scores are observed before the first pruning step: all of `start` if null.
     `hold` goes on updating at the final sparsity, after every step, until the last one: where
-    weights may come back, the final phase still moves the masks.
+    weights may come back, the final phase still moves the masks. `tail` is how long before the end
+    of all steps the pruning steps end; it says what `steps` are.
     """
 
     start: Time = 0.0
@@ -111,9 +125,17 @@ class _Gradual:
     every: int = 1
     warmup: Time | None = None
     hold: bool = False
+    tail: Time | None = None
 
     def plan(self, total: int, epoch: int) -> Plan:
         start, steps = steps_of(self.start, total, epoch), steps_of(self.steps, total, epoch)
+        if self.tail is not None:
+            steps = total - start - (tail := steps_of(self.tail, total, epoch))
+            if steps < 1:
+                raise ValueError(
+                    f"schedule.start={self.start!r} and schedule.tail={self.tail!r} are {start} "
+                    f"and {tail} steps, but there are only {total}"
+                )
         if self.every < 1:
             raise ValueError(f"schedule.every={self.every!r}: allowed is a whole number from 1")
         if start + steps > total:
@@ -132,12 +154,30 @@ class _Gradual:
         hold = total - start - count * self.every if self.hold else 0
         return Plan(observe_from, start, self.every, count, hold)
 
+    def sparsity(self, index: int, count: int, final: float) -> float:
+        raise NotImplementedError
+
+    def density(self, index: int, count: int, final: float) -> float:
+        return 1 - self.sparsity(index, count, final)
+
 
 @dataclass(frozen=True)
 class Constant(_Gradual):
-    """The final sparsity from the first update on: later ones exchange weights."""
+    """The final sparsity all along: updates exchange weights, every `every` steps and before the
+    last of `steps`, as RigL does (arXiv 1911.11134, algorithm 1: t mod DT = 0 and t < T_end).
+    """
 
     name: ClassVar[str] = "constant"
+
+    def plan(self, total: int, epoch: int) -> Plan:
+        plan = super().plan(total, epoch)
+        steps = steps_of(self.steps, total, epoch)
+        if (count := (steps - 1) // self.every) < 1:
+            raise ValueError(
+                f"schedule.steps={self.steps!r} is {steps} steps: no update every {self.every} "
+                "before the last"
+            )
+        return replace(plan, count=count, span=plan.start + steps)
 
     def sparsity(self, index: int, count: int, final: float) -> float:
         return final
@@ -179,6 +219,10 @@ class CubicReleased(Cubic):
 
     def sparsity(self, index: int, count: int, final: float) -> float:
         return super().sparsity(index, count + 1, final)
+
+    def density(self, index: int, count: int, final: float) -> float:
+        keep = 1 - final  # in the order of the code's arithmetic: the count is truncated
+        return keep + (1 - keep) * (1 - (index + 1) / (count + 1)) ** 3
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ thresholds, patterns, trainers, configs or devices.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import torch
@@ -22,24 +23,61 @@ class Observation:
 
     `params` and `grads` hold the weights and the gradient of the (mean) loss, `masks` the living
     weights; all are keyed by parameter name and of the parameters' shapes. `step` counts from 0.
-    The rest is supplied to scores that need it: `hessian_gradient` is H g with this batch's H and
-    the g of all batches, `example_squares` the mean over examples of the squared gradient of each,
-    `activations` the sum over an example's tokens of each squared input of a linear layer, [d_in],
-    for a part of the layers at a time, `linear_gradient` the gradient of the linearised network's
-    mean output by |w|, float64. `progress` is the fraction of the pruning steps that is done, in
-    [0, 1].
+    `learning_rate` is that of an optimizer step, `lr_factor` what its schedule multiplies the
+    highest one by to get there (1 outside of training). `progress` is the fraction of the pruning
+    steps that is done, in [0, 1]. `sparsity` and `pattern` are what the method is to come to, for
+    scores whose numbers depend on it.
+
+    `supplied` is the rest, for scores that need it; it is read as an attribute of the need's name.
+    `hessian_gradient` is H g with this batch's H and the g of all batches, `example_squares` the
+    mean over examples of the squared gradient of each, `activations` the sum over an example's
+    tokens of each squared input of a linear layer, [d_in], for a part of the layers at a time,
+    `linear_gradient` the gradient of the linearised network's mean output by |w|, float64.
     """
 
     params: Params
     grads: Params
     masks: Params
     step: int
-    hessian_gradient: Params | None = None
-    example_squares: Params | None = None
-    activations: Params | None = None
-    linear_gradient: Params | None = None
     learning_rate: float | None = None
+    lr_factor: float = 1.0
     progress: float = 0.0
+    sparsity: float = 0.0
+    pattern: str = "unstructured"
+    supplied: Mapping[str, Params] = field(default_factory=dict)
+
+    def __getattr__(self, need: str) -> Params:
+        supplied: Mapping[str, Params] = self.__dict__.get("supplied", {})
+        if need not in supplied:
+            raise AttributeError(f"{need} is not supplied: no need of this score has that name")
+        return supplied[need]
+
+
+ATTENTIONS = ("first_order", "softmax")
+BIASES = ("zero", "absolute")
+
+
+@dataclass(frozen=True)
+class Linearisation:
+    """What becomes of a Transformer's attention and biases where its weights are |w| and its norms
+    and activations pass their input on (the need `linear_gradient`).
+
+    `attention`: "first_order" puts the part of the first order around ones in its place, q plus the
+    tokens' mean of k plus that of v; "softmax" leaves it as it is. `biases`: "zero", or "absolute"
+    for |b|.
+
+    Raises: ValueError on another choice.
+    """
+
+    attention: str = "first_order"
+    biases: str = "zero"
+
+    def __post_init__(self) -> None:
+        for key, value, allowed in (
+            ("attention", self.attention, ATTENTIONS), ("biases", self.biases, BIASES)
+        ):  # fmt: skip
+            if value not in allowed:
+                raise ValueError(f"score.{key}={value!r}: allowed are {', '.join(allowed)}")
 
 
 class Score(Protocol):
@@ -48,13 +86,14 @@ class Score(Protocol):
     `needs` (rows of `seven_bench.pruning.needs.NEEDS`) is checked against timing and model.
     `compared` says where scores can be held against each other: all over the "network", or within
     an output "row" alone. `state` names the attributes that a checkpoint keeps: each a dict of
-    tensors per parameter, or a number. What a score must keep to, `seven_bench.pruning.contract`
-    checks.
+    tensors per parameter, or a number. `linearisation` is how a `linear_gradient` is taken. What a
+    score must keep to, `seven_bench.pruning.contract` checks.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
     compared: ClassVar[str] = "network"
     state: ClassVar[tuple[str, ...]] = ()
+    linearisation: Linearisation = Linearisation()
 
     def reset(self, params: Params, generator: torch.Generator | None = None) -> None:
         """Starts anew. `generator` is the only source of randomness a score may use."""

@@ -1,8 +1,8 @@
 """What scores need beyond the weights, supplied batch by batch while a model is scored.
 
 A score names its needs; each has a supplier below, made once and then called with every batch. It
-returns fields of `Observation`. A new need is a row of `seven_bench.pruning.needs.NEEDS` and a
-function here that `supplies` it.
+returns what it supplies by the need's name (and `grads`, where it has them). A new need is a row of
+`seven_bench.pruning.needs.NEEDS` and a function here that `supplies` it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch.overrides import TorchFunctionMode
 from seven_bench.pruning.needs import NEEDS
 from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.pruner import Pruner
-from seven_bench.pruning.scores import Observation, zeros
+from seven_bench.pruning.scores import Linearisation, zeros
 
 Loss = Callable[[Any], Tensor]
 Supply = Callable[[Any], dict[str, Params]]
@@ -148,15 +148,13 @@ def _activations(context: ScoringContext) -> Supply:
 
     All of it happens before the first batch is counted as a step; nothing is left to supply then.
     """
-    score = context.pruner.method.score
     for names in blocks(context.params):
         for batch in context.batches:
             with torch.no_grad(), input_squares(context, names, batch) as squares:
                 context.loss(batch)
             size = len(context.examples(batch))
             means = context.reduce({name: total / size for name, total in squares.items()})
-            seen = Observation(context.dense, {}, context.pruner.masks, 0, activations=means)
-            score.observe(seen)
+            context.pruner.observe(context.dense, supplied={"activations": means})
         update = context.pruner.proposed(context.dense)
         weights = update.weights or context.dense
         with torch.no_grad():
@@ -197,8 +195,10 @@ def input_squares(context: ScoringContext, names: Sequence[str], batch: Any) -> 
 
 @supplies("linear_gradient")
 def _linear_gradient(context: ScoringContext) -> Supply:
+    linearisation = context.pruner.method.score.linearisation
+
     def supply(batch: Any) -> dict[str, Params]:
-        with linearised(context.model):
+        with linearised(context.model, linearisation):
             total = context.loss(batch)
             grads = torch.autograd.grad(total, list(context.params.values()), allow_unused=True)
         flow = {
@@ -211,21 +211,22 @@ def _linear_gradient(context: ScoringContext) -> Supply:
 
 
 @contextmanager
-def linearised(model: nn.Module) -> Iterator[None]:
+def linearised(model: nn.Module, linearisation: Linearisation) -> Iterator[None]:
     """Inside, the model is linear with weights |w|, in float64, and a loss is its mean output.
 
-    Norms, activations and divisions by tensors pass their input on, biases and positions are 0, the
-    images' pixels and all embeddings are 1; the product of q, k and v enters attention by its
-    first-order part around ones: q plus the tokens' mean of k plus that of v.
+    Norms, activations and divisions by tensors pass their input on, positions are 0, the images'
+    pixels and all embeddings are 1; attention and biases are what `linearisation` says.
     """
-    linear = (nn.Linear, nn.Conv2d)
-    kept = {id(m.weight) for m in model.modules() if isinstance(m, linear)}
+    linear = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+    kept = {id(m.weight) for m in linear}
+    if linearisation.biases == "absolute":
+        kept |= {id(m.bias) for m in linear if m.bias is not None}
     before = {parameter: parameter.data for parameter in model.parameters()}
     try:
         for parameter, data in before.items():
             double = data.double()
             parameter.data = double.abs() if id(parameter) in kept else torch.zeros_like(double)
-        with _Linear():
+        with _Linear(linearisation.attention):
             yield
     finally:
         for parameter, data in before.items():
@@ -238,6 +239,10 @@ class _Linear(TorchFunctionMode):
     )
     DIVISION = frozenset(("div", "true_divide", "__truediv__"))
 
+    def __init__(self, attention: str) -> None:
+        super().__init__()
+        self.attention = attention
+
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
@@ -245,6 +250,8 @@ class _Linear(TorchFunctionMode):
         if name in self.IDENTITY or (name in self.DIVISION and torch.is_tensor(args[1])):
             return args[0]
         if name == "scaled_dot_product_attention":
+            if self.attention == "softmax":  # a mask of added numbers is float32 still
+                return func(*map(_doubled, args), **{k: _doubled(v) for k, v in kwargs.items()})
             query, key, value = args[:3]
             return query + key.mean(-2, keepdim=True) + value.mean(-2, keepdim=True)
         if name == "sigmoid":  # of activations such as x * sigmoid(1.702 x)
@@ -258,17 +265,32 @@ class _Linear(TorchFunctionMode):
             return func(torch.ones_like(args[0], dtype=args[1].dtype), *args[1:], **kwargs)
         if name in ("cross_entropy", "mse_loss", "binary_cross_entropy_with_logits"):
             return args[0].mean()
-        if name == "softmax":
+        if name == "softmax" and self.attention != "softmax":
             raise ValueError("linearised scoring needs attention by scaled_dot_product_attention")
         return func(*args, **kwargs)
 
 
+def _doubled(argument: Any) -> Any:
+    """A tensor of floating numbers in float64, anything else as it is."""
+    floating = torch.is_tensor(argument) and argument.is_floating_point()
+    return argument.double() if floating else argument
+
+
 def tempered(loss: Loss, temperature: float) -> Loss:
-    """The loss with logits divided by a temperature wherever a cross-entropy is taken."""
+    """The loss with logits divided by a temperature wherever a cross-entropy is taken.
+
+    It raises ValueError where none is: the temperature would do nothing.
+    """
 
     def softened(batch: Any) -> Tensor:
-        with _Tempered(temperature):
-            return loss(batch)
+        with _Tempered(temperature) as mode:
+            found = loss(batch)
+        if not mode.taken:
+            raise ValueError(
+                f"calibration.temperature={temperature:g}: the task's loss has no cross-entropy, "
+                "so it would do nothing; allowed is null"
+            )
+        return found
 
     return softened
 
@@ -276,11 +298,11 @@ def tempered(loss: Loss, temperature: float) -> Loss:
 class _Tempered(TorchFunctionMode):
     def __init__(self, temperature: float) -> None:
         super().__init__()
-        self.temperature = temperature
+        self.temperature, self.taken = temperature, False
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if getattr(func, "__name__", "") == "cross_entropy":
-            args = (args[0] / self.temperature, *args[1:])
+            args, self.taken = (args[0] / self.temperature, *args[1:]), True
         return func(*args, **(kwargs or {}))

@@ -25,7 +25,11 @@ from seven_bench.results.tables import (
     format_value,
 )
 from seven_bench.results.verdicts import (
+    CHANCE,
+    MATCHED,
     NO_RUNS,
+    NOT_MATCHED,
+    NOT_OURS,
     Checked,
     CheckedClaim,
     Difference,
@@ -174,7 +178,7 @@ def _tell_row(checked: Checked) -> list[str]:
         published,
         f"{format_value(ours.mean, row.metric)}{spread} ({ours.n})" if ours.n else MISSING,
         _signed(checked.gap, row.metric),
-        format_value(row.tolerance, row.metric),
+        format_value(checked.tolerance, row.metric),
         checked.verdict,
     ]
 
@@ -209,10 +213,17 @@ def _say_setting(differences: Iterable[Difference]) -> str:
 
 
 def _describe(comparison: Comparison) -> str:
+    judged = sum(item.verdict in (MATCHED, NOT_MATCHED, NOT_OURS) for item in comparison.rows)
     text = (
         f"{comparison.paper.source}. Percentages in points; gap: ours minus published; ours: mean "
-        "and sample standard deviation over seeds (number of seeds)."
+        "and sample standard deviation over seeds (number of seeds); within: what the gap may be, "
+        f"so that a perfect reproduction is called not matched with a chance of {CHANCE:g} at most."
     )
+    if judged:
+        text += (
+            f" {judged} value{'s' * (judged != 1)} judged: of as many perfect ones up to "
+            f"{CHANCE * judged:.1f} would be called so."
+        )
     if count := comparison.unsealed:
         text += f" {count} of our runs {'have' if count > 1 else 'has'} no seal (--unsealed)."
     return text
@@ -391,10 +402,10 @@ _ABOUT = (
     *("metric", "start", "sparsity", "denominator", "pattern", "distribution", "finetune"),
     *("epochs", "lr", "batch_size", "schedule", "kd", "seeds", "note"),
 )
-_PUBLISHED = ("bound", "approximate", "value", "std", "tolerance")
+_PUBLISHED = ("bound", "approximate", "value", "std", "error")
 _OURS = (
-    *("below", "by", "ours", "ours_std", "ours_n", "gap", "low", "high", "p", "verdict"),
-    *("differs", "command"),
+    *("below", "by", "ours", "ours_std", "ours_n", "gap", "tolerance", "low", "high", "p"),
+    *("verdict", "differs", "command"),
 )
 
 
@@ -411,6 +422,7 @@ def to_csv(comparison: Comparison) -> str:
         line = {name: getattr(checked.row, name) for name in (*_ABOUT, *_PUBLISHED)}
         line |= {"check": "value", "ours": checked.ours.mean, "ours_std": checked.ours.std}
         line |= {"ours_n": checked.ours.n, "gap": checked.gap, "verdict": checked.verdict}
+        line["tolerance"] = checked.tolerance
         line["differs"] = _list_words(checked.differences)
         line["command"] = filling.command if checked.verdict == NO_RUNS else ""
         writer.writerow(_blank(line))

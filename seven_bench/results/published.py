@@ -4,7 +4,8 @@ A file is laid out as the tables that it quotes. `common` holds fields of all it
 of `rows` is one table: under `values`, a line for each value of the field named `by` (default: the
 method); a field that is a list has one entry a column. In a cell, `84.3±0.2` carries a standard
 deviation, `~` marks what its source or its reader calls approximate, `<` and `>` a bound, null what
-could not be read. `unit` is the cells' unit: `percent` is stored as a fraction.
+could not be read. `unit` is the cells' unit: `percent` is stored as a fraction. `error` is the
+reading error of a figure, `tolerance` half the range that a value is the middle of.
 """
 
 from __future__ import annotations
@@ -22,17 +23,9 @@ import yaml
 KINDS = ("table", "digitised", "second_hand")
 DENOMINATORS = ("prunable", "encoder", "non_embedding", "model")
 UNITS = {"percent": 0.01, "plain": 1.0}
-#: Pixels of a figure, and values their source calls approximate: a point.
+#: How far a value read off a figure may lie from what was plotted, where its reader states nothing;
+#: and every value that its source or its reader calls approximate: a point.
 READ_OFF = 0.01
-#: What a printed figure is held to at least, as a fraction; by task twice the standard deviation
-#: over five seeds that SMP's authors publish, where that is more.
-PRINTED = 0.003
-PRINTED_BY_TASK = {
-    "glue/sst2": 0.0072,
-    "glue/mrpc": 0.024,
-    "glue/rte": 0.032,
-    "glue/cola": 0.014,
-}
 _CELL = re.compile(r"([~<>]?)(-?\d+(?:\.\d+)?)(?:±(\d+(?:\.\d+)?))?")
 
 
@@ -44,7 +37,9 @@ class PaperError(ValueError):
 class Row:
     """One published number, with what is known of its setting; None is "not stated".
 
-    `value`, `std` and `tolerance` are in the record's unit (fractions for percentages).
+    `value`, `std`, `error` and `tolerance` are in the record's unit (fractions for percentages).
+    `error` bounds how far the number may lie from what was measured: rounding, and the reading of a
+    figure. A value with a `tolerance` is the middle of a range that is half as wide.
     `sparsity` is the fraction removed of `denominator`. `method` is the suite's name where it has
     the method. `bound` is "<" or ">" where the value limits what was published. `linears` counts
     the layers that were pruned. A row with `hardware` belongs to that machine. `verified` says how
@@ -59,7 +54,8 @@ class Row:
     method: str
     metric: str
     value: float
-    tolerance: float
+    error: float = 0.0
+    tolerance: float | None = None
     std: float | None = None
     bound: str = ""
     approximate: bool = False
@@ -197,14 +193,16 @@ def _make_row(given: Mapping[str, Any], cell: Any, scale: float) -> Row:
     mark, number, spread = found.groups()
     row = _make_setting(given, scale)
     std = row.std if spread is None else float(spread) * scale
-    row = replace(
+    rounding = 0.5 * scale / 10 ** len(number.partition(".")[2])
+    read = READ_OFF if row.kind == "digitised" and given.get("error") is None else row.error
+    return replace(
         row,
         value=round(float(number) * scale, 10),
         std=None if std is None else round(std, 10),
+        error=round(rounding + (max(read, READ_OFF) if mark == "~" else read), 10),
         bound=mark if mark in ("<", ">") else "",
         approximate=mark == "~",
     )
-    return row if given.get("tolerance") is not None else replace(row, tolerance=_tolerate(row))
 
 
 def _make_setting(given: Mapping[str, Any], scale: float) -> Row:
@@ -221,10 +219,10 @@ def _make_setting(given: Mapping[str, Any], scale: float) -> Row:
             raise ValueError(f"{name}={plain[name]}: allowed are {', '.join(allowed)}")
     if not 0 <= plain.get("sparsity", 0) < 1:
         raise ValueError(f"sparsity={plain['sparsity']}: is the fraction removed, in [0, 1)")
-    for name in ("std", "tolerance"):
+    for name in ("std", "error", "tolerance"):
         if name in plain:
             plain[name] = round(plain[name] * scale, 10)
-    return Row(source=source, value=math.nan, **{"tolerance": math.nan, **plain})
+    return Row(source=source, value=math.nan, **plain)
 
 
 def _read(name: str, value: Any) -> Any:
@@ -236,17 +234,6 @@ def _read(name: str, value: Any) -> Any:
         return value
     number = float(value)  # 8e-5 is text to YAML 1.1
     return int(number) if name in ("seeds", "batch_size", "linears") else number
-
-
-def _tolerate(row: Row) -> float:
-    """How far from the published value still counts as the same.
-
-    A printed value: twice its standard deviation, at least 0.3 points, and at least twice the
-    deviation known for its task. A value read off a figure, or approximate: a point.
-    """
-    if row.kind == "digitised" or row.approximate:
-        return READ_OFF
-    return max(2 * (row.std or 0.0), PRINTED_BY_TASK.get(row.task, PRINTED))
 
 
 def _expand_claim(common: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Claim]:

@@ -1,11 +1,16 @@
-"""Our runs held against published numbers: a verdict a row, and the strength of each claim."""
+"""Our runs held against published numbers: a verdict a row, and the strength of each claim.
+
+A verdict knows chance: whoever repeats a published experiment to the letter is told "not matched"
+with a chance of at most `CHANCE`, whatever the number of seeds; see `tolerate`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +19,37 @@ import yaml
 
 from seven_bench.results.groups import DENSE
 from seven_bench.results.published import Claim, Paper, Row
+from seven_bench.results.recipes import PREFIX, recipe_columns, tell_differences, tell_value
 from seven_bench.results.statistics import Pairing, Summary, compare, summarise
-from seven_bench.results.tables import format_value
+from seven_bench.results.tables import format_value, is_percentage
 
 MATCHED = "matched"
 NOT_MATCHED = "not matched"
 NOT_OURS = "not matched by our reconstruction"
 NOT_COMPARABLE = "not comparable"
 NO_RUNS = "no runs"
+FEW_SEEDS = "too few seeds to tell"
+NOT_ALIKE = "not tested: no runs that were trained alike"
+
+#: The chance at most that a perfect reproduction is called "not matched".
+CHANCE = 0.05
+#: A tolerance beyond five points would call a miss of five points matched: nothing is told then.
+WIDEST = 0.05
+#: Standard deviations over seeds of BERT-base, where a source prints none: the larger of those over
+#: 5 runs that SMP's authors (GLUE dev) and Chen et al. 2020, arXiv 2007.12223, table 2 (dense and
+#: pruned), publish.
+KNOWN_SPREADS = {
+    "glue/cola": 0.009,
+    "glue/mnli": 0.005,
+    "glue/mrpc": 0.0121,
+    "glue/qnli": 0.010,
+    "glue/qqp": 0.005,
+    "glue/rte": 0.036,
+    "glue/sst2": 0.005,
+    "glue/stsb": 0.003,
+    "glue/wnli": 0.012,
+    "squad": 0.006,
+}
 
 #: Reached and published sparsity that differ by more are two settings.
 SAME_SPARSITY = 0.005
@@ -73,8 +101,24 @@ class Cell:
         value = self.runs[column].iloc[0] if column in self.runs else None
         return None if value is None or (isinstance(value, float) and math.isnan(value)) else value
 
+    @property
+    def recipe_id(self) -> str:
+        """Which runs were trained alike; empty where the records do not say."""
+        return self.get("recipe_id") or ""
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe of the runs; empty where they do not say."""
+        if not self.recipe_id:
+            return {}
+        columns = recipe_columns(self.runs)
+        return {name.removeprefix(PREFIX): self.get(name) for name in columns}
+
     def setting(self, key: str) -> Any:
-        """A value of the config by its dotted key; None where it has none."""
+        """A value of the recipe, or else of the config, by its dotted key; None where neither has
+        it."""
+        if (told := self.get(PREFIX + key)) is not None:
+            return told
         node: Any = self.config
         for part in key.split("."):
             node = node.get(part) if isinstance(node, Mapping) else None
@@ -121,12 +165,11 @@ def _mean(values: pd.Series) -> float | None:
 
 
 def split_cells(records: pd.DataFrame) -> list[Cell]:
-    """The cells of collected records, controls (shuffled, inverted, ...) left out."""
+    """The cells of collected records."""
     if records.empty:
         return []
-    plain = records[records["control"].isna() | records["control"].isin(["", "none"])]
     cells = []
-    for cell_id, runs in plain.groupby("cell_id", sort=True):
+    for cell_id, runs in records.groupby("cell_id", sort=True):
         cells.append(Cell(str(cell_id), runs.sort_values("seed"), _read_config(runs["folder"])))
     return cells
 
@@ -248,40 +291,91 @@ def _compare_details(row: Row, cell: Cell) -> list[Difference]:
 class Checked:
     """A published row beside ours: `gap` is ours minus published, NaN without runs.
 
-    `others` counts further cells of ours that could have stood here; the one whose setting is
-    nearest was taken, without a look at its value.
+    `tolerance` is what the gap may be, NaN where one seed says nothing of it. `others` counts
+    further cells of ours that could have stood here; the one whose setting is nearest was taken,
+    without a look at its value.
     """
 
     row: Row
     verdict: str
     ours: Summary
     gap: float
+    tolerance: float = math.nan
     differences: tuple[Difference, ...] = ()
     others: int = 0
 
 
 _NONE = summarise([])
+_Gate = Callable[[Row, Cell], Checked | None]
+
+
+def tolerate(row: Row, ours: Summary) -> float:
+    """How far our mean may be from a published value; NaN for less than two seeds.
+
+    Where a reproduction is perfect, both are means of draws from one distribution, which is taken
+    for normal. The tolerance is Student's: the quantile times the standard error of the gap, which
+    is built of both spreads and numbers of seeds, plus what may be wrong with the printed number
+    (rounding, the reading of a figure). Its cases:
+
+    * Their standard deviation is printed: both are pooled, and the chance of a miss is 5 %. Where
+      their number of seeds is not, the error is that of one and the freedom that of two.
+    * It is not: for theirs stands the known spread of the task or ours, whichever is larger, with
+      the freedom of ours. So the chance is at most 5 % whatever the true spread is, at the price
+      of width: 5 standard deviations for 3 seeds of ours and one of theirs, 3.0 for 5, 2.4 for 10.
+    * The value is the middle of a range of published ones: half of it, and our own error.
+    """
+    if ours.n < 2:
+        return math.nan
+    if row.tolerance is not None:
+        return row.tolerance + quantile(ours.n - 1) * ours.std / math.sqrt(ours.n)
+    theirs = row.seeds or 1
+    if row.std is not None:
+        freedom = max(1, (row.seeds or 2) - 1)
+        squares = freedom * row.std**2 + (ours.n - 1) * ours.std**2
+        freedom += ours.n - 1
+        error = math.sqrt(squares / freedom * (1 / ours.n + 1 / theirs))
+    else:
+        known = KNOWN_SPREADS.get(row.task, 0.0) if is_percentage(row.metric) else 0.0
+        freedom, spread = ours.n - 1, max(known, ours.std)
+        error = math.sqrt(spread**2 / theirs + ours.std**2 / ours.n)
+    return quantile(freedom) * error + row.error
+
+
+@cache
+def quantile(freedom: int) -> float:
+    """What Student's t of so many degrees of freedom passes with a chance of 5 %, either side."""
+    from scipy import stats
+
+    return float(stats.t.ppf(1 - CHANCE / 2, freedom))
 
 
 def check_rows(paper: Paper, cells: Sequence[Cell], gate: Paper | None = None) -> list[Checked]:
     """Hold every row of a paper against the cell whose setting is nearest to it.
 
-    `gate` holds dense baselines: where ours miss them, no pruned row of that task and model is
-    comparable.
+    `gate` holds dense baselines: where ours of a cell's own recipe miss them, no pruned row of that
+    task and model is comparable.
     """
-    baselines = _check_gate(gate, cells) if gate is not None else {}
-    return [_check(row, cells, paper.reconstructed, baselines) for row in paper.rows]
+    find_gate = _read_gate(gate, cells) if gate is not None else None
+    return [_check(row, cells, paper.reconstructed, find_gate) for row in paper.rows]
 
 
-def _check_gate(gate: Paper, cells: Sequence[Cell]) -> dict[tuple[str, str], Checked]:
-    return {(row.task, row.model): _check(row, cells, frozenset(), {}) for row in gate.rows}
+def _read_gate(gate: Paper, cells: Sequence[Cell]) -> _Gate:
+    """Finds the dense baseline of a row: among ours that were trained as the cell of the row."""
+    found: dict[str, dict[tuple[str, str], Checked]] = {}
+
+    def find(row: Row, cell: Cell) -> Checked | None:
+        recipe = cell.recipe_id
+        if recipe not in found:
+            alike = [other for other in cells if recipe and other.recipe_id == recipe]
+            checked = (_check(dense, alike, frozenset(), None) for dense in gate.rows)
+            found[recipe] = {(item.row.task, item.row.model): item for item in checked}
+        return found[recipe].get((row.task, row.model))
+
+    return find
 
 
 def _check(
-    row: Row,
-    cells: Sequence[Cell],
-    reconstructed: frozenset[str],
-    baselines: Mapping[tuple[str, str], Checked],
+    row: Row, cells: Sequence[Cell], reconstructed: frozenset[str], find_gate: _Gate | None
 ) -> Checked:
     fitting = [cell for cell in cells if _fits(row, cell) and len(cell.measured(row.metric))]
     if not fitting:
@@ -296,17 +390,19 @@ def _check(
         ),
     )
     differences, cell = nearest
-    if row.method != DENSE:
-        differences = _add_baseline(differences, baselines.get((row.task, row.model)))
+    if row.method != DENSE and find_gate is not None:
+        differences = _add_baseline(differences, find_gate(row, cell))
     ours = summarise(cell.measured(row.metric))
-    gap = ours.mean - row.value
-    verdict = _judge(row, gap, differences, row.method in reconstructed)
-    return Checked(row, verdict, ours, gap, tuple(differences), len(fitting) - 1)
+    gap, tolerance = ours.mean - row.value, tolerate(row, ours)
+    verdict = _judge(row, ours, tolerance, differences, row.method in reconstructed)
+    return Checked(row, verdict, ours, gap, tolerance, tuple(differences), len(fitting) - 1)
 
 
 def _fits(row: Row, cell: Cell) -> bool:
-    """Whether a cell is of the row's task, method and sparsity; all else is a difference."""
+    """Whether a cell is of the row's task, method, control and sparsity; all else differs."""
     if cell.get("task") != row.task or cell.get("pruner") != row.method:
+        return False
+    if (cell.get("control") or "none") != row.control:
         return False
     if row.method == DENSE or row.sparsity is None:
         return True
@@ -320,27 +416,43 @@ def _add_baseline(differences: list[Difference], dense: Checked | None) -> list[
     if dense is None:
         return differences
     if dense.verdict == NOT_MATCHED:
-        middle, reach, metric = dense.row.value, dense.row.tolerance, dense.row.metric
+        middle, reach, metric = dense.row.value, dense.tolerance, dense.row.metric
         ours, low, high = (
             format_value(value, metric)
             for value in (dense.ours.mean, middle - reach, middle + reach)
         )
-        words = f"our dense baseline has {metric} {ours}, published ones {low} to {high}"
+        words = f"our dense baseline has {metric} {ours}, published ones allow {low} to {high}"
         return [Difference(words, True), *differences]
     if dense.verdict != MATCHED:
-        why = "is not comparable either" if dense.verdict == NOT_COMPARABLE else "is not there"
+        why = {
+            NO_RUNS: "of this recipe is not there",
+            NOT_COMPARABLE: "is not comparable either",
+            FEW_SEEDS: "has too few seeds",
+        }.get(dense.verdict, "has one seed")
         return [*differences, Difference(f"our dense baseline {why}: it cannot be checked")]
     return differences
 
 
-def _judge(row: Row, gap: float, differences: Iterable[Difference], reconstructed: bool) -> str:
+def _judge(
+    row: Row,
+    ours: Summary,
+    tolerance: float,
+    differences: Iterable[Difference],
+    reconstructed: bool,
+) -> str:
     if any(difference.matters for difference in differences):
         return NOT_COMPARABLE
+    gap = ours.mean - row.value
+    if ours.n < 2:
+        return f"one seed: {_say_gap(gap, row.metric)}"
     # Rounding in the last digit must not decide.
-    over = {"<": gap, ">": -gap}.get(row.bound, abs(gap))
-    if over <= row.tolerance + 1e-9:
-        return MATCHED
-    return NOT_OURS if reconstructed else NOT_MATCHED
+    if {"<": gap, ">": -gap}.get(row.bound, abs(gap)) > tolerance + 1e-9:
+        return NOT_OURS if reconstructed else NOT_MATCHED
+    return FEW_SEEDS if is_percentage(row.metric) and tolerance > WIDEST else MATCHED
+
+
+def _say_gap(gap: float, metric: str) -> str:
+    return f"{100 * gap:+.1f} points" if is_percentage(metric) else f"{gap:+.3g}"
 
 
 # ---- Claims
@@ -375,11 +487,12 @@ _CONCLUSIONS = {
 def check_claims(paper: Paper, cells: Sequence[Cell]) -> list[CheckedClaim]:
     """Test every claim that has runs of both methods, paired by seed, as one family.
 
-    What is tested is the gain less the margin that is claimed. Runs of another setting can still
-    show an order: it is tested among runs of one setting of ours, and what differs is listed.
+    What is tested is the gain less the margin that is claimed, among runs of one recipe of ours.
+    Runs of another setting than the paper's can still show an order: what differs is listed, for
+    both sides. Where the runs of both sides were trained differently, nothing is tested.
     """
     found = [_pair(claim, cells) for claim in paper.claims]
-    tested = [pair for pair in found if pair is not None]
+    tested = [pair for pair in found if isinstance(pair, _Pair)]
     results = iter(
         compare(
             [
@@ -390,8 +503,8 @@ def check_claims(paper: Paper, cells: Sequence[Cell]) -> list[CheckedClaim]:
     )
     checked = []
     for claim, pair in zip(paper.claims, found, strict=True):
-        if pair is None:
-            checked.append(CheckedClaim(claim, NO_RUNS))
+        if isinstance(pair, CheckedClaim):
+            checked.append(pair)
             continue
         result = next(results)
         checked.append(
@@ -418,37 +531,83 @@ class _Pair:
     differences: tuple[Difference, ...]
 
 
-def _pair(claim: Claim, cells: Sequence[Cell]) -> _Pair | None:
-    """Gains by shared seed within the setting of ours that is nearest to the claim's."""
-    candidates = []
-    for above in cells:
-        if not _fits(claim.above, above):
+def _pair(claim: Claim, cells: Sequence[Cell]) -> _Pair | CheckedClaim:
+    """Gains by shared seed within the setting of ours that is nearest to the claim's; or why there
+    are none."""
+    metric = claim.above.metric
+    sides = [
+        [
+            (list_differences(row, cell), cell)
+            for cell in cells
+            if _fits(row, cell) and len(cell.measured(metric))
+        ]
+        for row in (claim.above, claim.below)
+    ]
+    candidates, unlike = [], []
+    for above, below in product(*sides):
+        order = (
+            sum(difference.matters for side in (above, below) for difference in side[0]),
+            *(cell.cell_id for _, cell in (above, below)),
+        )
+        if not _alike(above[1], below[1]):
+            unlike.append((order, above, below))
             continue
-        for below in cells:
-            if not _fits(claim.below, below) or _family(above) != _family(below):
-                continue
-            gains = above.measured(claim.above.metric) - below.measured(claim.below.metric)
-            gains = (gains if claim.above.higher_is_better else -gains).dropna()
-            if gains.empty:
-                continue
-            differences = list_differences(claim.above, above)
-            order = (sum(d.matters for d in differences), -len(gains), above.cell_id, below.cell_id)
-            candidates.append((order, gains, differences))
-    if not candidates:
-        return None
-    _, gains, differences = min(candidates, key=lambda candidate: candidate[0])
-    sparsity = claim.above.sparsity or 0.0
-    label = f"{claim.above.method} > {claim.below.method}"
-    return _Pair(label, sparsity, claim.by, gains, tuple(differences))
+        gains = above[1].measured(metric) - below[1].measured(metric)
+        gains = (gains if claim.above.higher_is_better else -gains).dropna()
+        if len(gains):
+            candidates.append(((order[0], -len(gains), *order[1:]), gains, above, below))
+    if candidates:
+        _, gains, above, below = min(candidates, key=lambda candidate: candidate[0])
+        label = f"{claim.above.method} > {claim.below.method}"
+        differences = _list_both(claim, above, below)
+        return _Pair(label, claim.above.sparsity or 0.0, claim.by, gains, differences)
+    if unlike:
+        _, above, below = min(unlike, key=lambda candidate: candidate[0])
+        told = (*_list_unlike(claim, above[1], below[1]), *_list_both(claim, above, below))
+        return CheckedClaim(claim, NOT_ALIKE, differences=told)
+    return CheckedClaim(claim, NO_RUNS)
 
 
-def _family(cell: Cell) -> tuple[Any, ...]:
-    """What two cells share so that their methods can be compared."""
-    columns = ("model", "start", "finetune", "pattern", "metric.split", "metric.epoch")
-    keys = ("max_epochs", "max_steps", "lr", "batch_size")
-    return (
-        *(cell.get(column) for column in columns),
-        *(cell.setting(f"trainer.{key}") for key in keys),
-        cell.distilled,
-        cell.get("metrics.test_examples"),
-    )
+_Side = tuple[list[Difference], Cell]
+#: What two cells share, beside their recipe, so that their methods can be compared.
+_SHARED = {
+    "model": "model",
+    "start": "start",
+    "finetune": "fine-tuning",
+    "pattern": "pattern",
+    "metric.split": "split",
+    "metric.epoch": "epoch measured",
+    "metrics.test_examples": "examples scored",
+}
+
+
+def _alike(above: Cell, below: Cell) -> bool:
+    shared = all(above.get(column) == below.get(column) for column in _SHARED)
+    return shared and above.recipe_id == below.recipe_id != ""
+
+
+def _list_both(claim: Claim, above: _Side, below: _Side) -> tuple[Difference, ...]:
+    """What differs from the claim's setting: on both sides in the same way, or on the one named."""
+    shared = [difference for difference in above[0] if difference in below[0]]
+    own = [
+        replace(difference, words=f"{row.method}: {difference.words}")
+        for row, (differences, _) in ((claim.above, above), (claim.below, below))
+        for difference in differences
+        if difference not in shared
+    ]
+    return tuple(sorted([*own, *shared], key=lambda difference: not difference.matters))
+
+
+def _list_unlike(claim: Claim, above: Cell, below: Cell) -> list[Difference]:
+    """What parts our runs of the two sides."""
+    names = f"{claim.above.method} against {claim.below.method}"
+    told = [
+        f"{words} {tell_value(above.get(column))} against {tell_value(below.get(column))}"
+        for column, words in _SHARED.items()
+        if above.get(column) != below.get(column)
+    ]
+    if not above.recipe_id or not below.recipe_id:
+        told.append("a recipe that is not recorded")
+    else:
+        told += tell_differences(above.recipe, below.recipe)
+    return [Difference(f"{names}: {', '.join(told)}", True)]

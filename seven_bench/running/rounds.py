@@ -13,29 +13,23 @@ weights after it, in the dense round), or null (the weights stay, the learning r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from torch import Tensor
 
+from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet
+from seven_bench.pruning.schedules import steps_of
+from seven_bench.running.job import Below, Cost, Job
+from seven_bench.running.scoring import score_and_prune
 from seven_bench.settings.identity import Config, dense_pruner
 from seven_bench.store.files import MASKS, MODEL, REWIND
 from seven_bench.store.masks import load_masks
 from seven_bench.store.tensors import load_tensors, write_tensors
-
-
-@dataclass(frozen=True)
-class Below:
-    """The round below: its final effective weights, its masks, and, when the weights are rewound
-    to a step, those of that step.
-    """
-
-    state: dict[str, Tensor]
-    masks: MaskSet
-    rewound: dict[str, Tensor] | None = None
+from seven_bench.training.finetune import optimizer_steps
 
 
 def level_below(config: Config) -> Config | None:
@@ -94,3 +88,43 @@ class KeepStep(pl.Callback):
             model: Any = pl_module.model
             state = {n: v.detach().cpu().contiguous() for n, v in model.state_dict().items()}
             write_tensors(state, self.path)
+
+
+def keep_step(job: Job) -> Iterator[KeepStep]:
+    """In the bottom round, where later ones are rewound to a step: what keeps that step.
+
+    Raises: ConfigError when training has no such step.
+    """
+    config, checkpoint = job.config, job.context.checkpoint
+    if config["sparsity"] > 0 or not rewinds_to_step(config) or checkpoint is None:
+        return
+    yield KeepStep(checkpoint.path.with_name(REWIND), _rewind_step(job))
+
+
+def begin_at_rewound_step(job: Job) -> None:
+    """Where weights are rewound to step k, training goes on at step k: k steps fewer, and the
+    learning rates of those that are left (Frankle et al. 2020, arXiv 1912.05671). Batches are those
+    of a first epoch.
+    """
+    if job.below is not None and job.below.rewound is not None:
+        job.module.recipe = replace(job.module.recipe, first_step=_rewind_step(job))
+
+
+def _rewind_step(job: Job) -> int:
+    time = job.config["pruner"]["rounds"]["rewind"]
+    total, epoch = optimizer_steps(job.module.recipe, job.data.size("train"))
+    if not 1 <= (step := steps_of(time, total, epoch)) < total:
+        raise ConfigError(f"pruner.rounds.rewind={time} is step {step}, but there are {total}")
+    return step
+
+
+def prune_below(job: Job, below: Below) -> tuple[MaskSet, Cost]:
+    """Prunes the trained weights of the round below, then rewinds the model's weights."""
+    model = job.module.model
+    rewound = below.rewound or {n: v.detach().clone() for n, v in model.state_dict().items()}
+    model.load_state_dict(below.state)
+    masks, cost = score_and_prune(job, below.masks)
+    if job.config["pruner"]["rounds"]["rewind"] is not None:
+        model.load_state_dict(rewound)
+        masks.apply_({name: parameter.data for name, parameter in job.params.items()})
+    return masks, cost

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning.utilities import move_data_to_device
 from torch import nn
 
 from seven_bench import ranks
@@ -16,9 +17,9 @@ from seven_bench.data.task_data import TaskData
 from seven_bench.measure.efficiency import efficiency
 from seven_bench.measure.size import sizes
 from seven_bench.pruning import MaskSet, Params, prunable_parameters
-from seven_bench.running.prune_and_train import Cost, train_pruned
+from seven_bench.running.job import Below, Cost, Job
+from seven_bench.running.prune_and_train import train_pruned
 from seven_bench.running.rounds import (
-    Below,
     level_below,
     load_below,
     rewinds_to_step,
@@ -41,9 +42,10 @@ from seven_bench.store.run_folder import RunFolder
 from seven_bench.store.schema import SCHEMA_VERSION
 from seven_bench.store.tensors import write_tensors
 from seven_bench.training.checkpoint import Checkpoint
+from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import environment, peak_memory_bytes, reset_process
 from seven_bench.training.finetune import Recipe
-from seven_bench.training.fit import Machine, Trained, evaluate
+from seven_bench.training.fit import Trained, evaluate
 from seven_bench.training.loggers import loggers, summarize_in_wandb
 from seven_bench.training.module import TaskModule
 from seven_bench.training.start import start_name, starting_model
@@ -114,8 +116,10 @@ def _work(
     config: Config, identity: Identity, folder: Path, needed: Needed, sinks: list[Any]
 ) -> Record:
     began = time.perf_counter()
-    machine = _machine(config)
-    reset_process(config["seed"], threads(config), machine.deterministic)
+    checkpoint = Checkpoint(folder / CHECKPOINT, config["trainer"]["checkpoint_every"])
+    context = _context(config, sinks, checkpoint)
+    device = context.device
+    reset_process(config["seed"], threads(config), device.deterministic)
     recipe = recipe_of(config)
     data = make_data(config, recipe.batch_size)
     data.setup()
@@ -123,19 +127,17 @@ def _work(
     module: TaskModule = build(config["task"]["module"], model=model, recipe=recipe)
     params = prunable(config, model)
 
-    checkpoint = Checkpoint(folder / CHECKPOINT, config["trainer"]["checkpoint_every"])
     below = _below(config, needed.below)
-    trained, scoring = train_pruned(
-        config, module, params, data, machine, sinks, needed.start, below, checkpoint
-    )
+    job = Job(config, module, params, data, context, needed.start, below)
+    trained, scoring = train_pruned(job)
     masks = trained.best_masks if config["select"] == "best" else trained.last_masks
     for layer in masks.empty_layers():
         log.warning("nothing is left of %s", layer)
 
     evaluation_began = time.perf_counter()
-    last = evaluate(module, data, machine, trained.last)
+    last = evaluate(module, data, device, trained.last)
     same = trained.best_epoch == trained.last_epoch
-    best = last if same else evaluate(module, data, machine, trained.best)
+    best = last if same else evaluate(module, data, device, trained.best)
     chosen = trained.best if config["select"] == "best" else trained.last
     model.load_state_dict(chosen)
     evaluation = time.perf_counter() - evaluation_began
@@ -144,11 +146,12 @@ def _work(
     record["metric"], record["metrics"] = _metrics(config, data, trained, best, last)
     record["metrics"].update(trained.zero_shot)
     record["cost"] = _cost(config, scoring, trained, evaluation, began, needed)
-    record["environment"] = environment(threads(config), machine.deterministic)
+    record["environment"] = environment(threads(config), device.deterministic)
     if ranks.rank() == 0:
         write_masks(masks, folder / MASKS)
         _save_model(model, folder / MODEL)
-        record["efficiency"] = efficiency(module, data.example_batch(1), masks, folder / MODEL)
+        one = move_data_to_device(data.example_batch(1), next(model.parameters()).device)
+        record["efficiency"] = efficiency(model, module.logits, one, masks, folder / MODEL)
         record["integrity"] = {"files": fingerprints(folder)}
         record = write_record(folder / RECORD, record)
         summarize_in_wandb(record)
@@ -161,10 +164,15 @@ def recipe_of(config: Config) -> Recipe:
     return Recipe(**{name: value for name, value in config["trainer"].items() if name in names})
 
 
-def _machine(config: Config) -> Machine:
-    trainer = config["trainer"]
-    return Machine(
-        trainer["accelerator"], trainer["devices"], trainer["deterministic"], config["progress"]
+def _context(config: Config, sinks: list[Any], checkpoint: Checkpoint) -> Context:
+    trainer, metric = config["trainer"], config["task"]["metric"]
+    return Context(
+        metric=metric["name"],
+        higher_is_better=metric["higher_is_better"],
+        device=Device(trainer["accelerator"], trainer["devices"], trainer["deterministic"]),
+        loggers=sinks,
+        checkpoint=checkpoint,
+        progress=config["progress"],
     )
 
 

@@ -24,6 +24,8 @@ CHOICES = {
     "pruner.cut": ("exact", "threshold", "above_zero"),
     "pruner.masking": ("hard", "rewire", "regrow", "straight_through"),
     "pruner.observe_at": ("before_step", "after_step"),
+    "pruner.begin": ("dense", "random"),
+    "pruner.takes_step": (True, False),
     "trainer.optimizer": ("adamw", "sgd"),
     "trainer.lr_schedule": ("linear", "cosine", "constant"),
     "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
@@ -56,6 +58,8 @@ METHOD_DEFAULTS = {
     "prunable": [],
     "calibration": None,
     "masking": "hard",
+    "begin": "dense",
+    "takes_step": False,
     "rounds": None,
 }
 

@@ -24,7 +24,7 @@ VOLATILE = (
 
 # Keys that came later, with the value that runs before them had: at that value they do not enter
 # the hash, so that old runs keep their names. Append only.
-LEDGER: dict[str, Any] = {}
+LEDGER: dict[str, Any] = {"pruner.begin": "dense", "pruner.takes_step": False}
 # Keys that decide nothing by themselves: they say what goes together, or where a start comes from,
 # which enters by its content.
 DESCRIPTIVE = {

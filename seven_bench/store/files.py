@@ -10,6 +10,7 @@ CURVES = "metrics.csv"
 REWIND = "rewind.safetensors"  # weights of a step that rounds go back to
 CHECKPOINT = "last.ckpt"  # while the run is at work
 SENTINELS = "sentinels.json"  # an analysis made later
+PREDICTIONS = "predictions.safetensors"  # what was predicted for each scored example
 PACKED = "model.packed.safetensors"
 CSR = "model.csr.safetensors"
 ONNX = "model.onnx"
@@ -17,6 +18,6 @@ ONNX = "model.onnx"
 #: What every complete run has.
 NEEDED = (CONFIG, MASKS, MODEL)
 #: What a record seals, where it is there. What is made later stands by itself.
-SEALED = (*NEEDED, CURVES, REWIND)
+SEALED = (*NEEDED, CURVES, REWIND, PREDICTIONS)
 #: Sealed files that readers look at by size, and read in full only where they use them.
 LARGE = (MODEL, REWIND)

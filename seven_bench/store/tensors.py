@@ -37,11 +37,11 @@ def write_tensors(
         except SafetensorError as error:  # its only reason to refuse tensors: the disk
             full = "os error 28" in str(error)
             raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
-        _sort_metadata(draft)
+        sort_metadata(draft)
     return path
 
 
-def _sort_metadata(path: Path) -> None:
+def sort_metadata(path: Path) -> None:
     """safetensors writes metadata in an order that changes from process to process."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")

@@ -40,7 +40,8 @@ def reset_process(seed: int, threads: int, deterministic: bool) -> None:
     # read at the first product on a GPU: a later run of the process may be the first to ask for it
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # we read none
+    switches: Any = torch.utils.deterministic
+    switches.fill_uninitialized_memory = False  # we read none
     torch.set_default_dtype(torch.float32)
     torch.set_num_threads(threads)
     torch.set_grad_enabled(True)
@@ -60,7 +61,8 @@ def random_state() -> dict[str, Any]:
 
     Tensors and plain values alone, so that a checkpoint of it loads with `weights_only`.
     """
-    kind, keys, position, has_gauss, gauss = np.random.get_state()
+    state: Any = np.random.get_state()
+    kind, keys, position, has_gauss, gauss = state
     return {
         "python": random.getstate(),
         "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),

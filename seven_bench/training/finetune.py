@@ -22,6 +22,8 @@ class Recipe:
 
     `warmup` is a fraction of all steps; `lr_schedule` is what follows it. `max_steps` ends training
     early when it is not null. `gradient_clip` is the largest norm of the whole gradient.
+    `first_step` is where in all steps training begins: later than at 0 where the weights are those
+    of a step, whose learning rates are then gone on with.
     """
 
     max_epochs: int
@@ -36,10 +38,11 @@ class Recipe:
     gradient_clip: float | None = None
     accumulate: int = 1
     precision: str = "32-true"
+    first_step: int = 0
 
 
 def optimizer_steps(recipe: Recipe, train_size: int) -> tuple[int, int]:
-    """Optimizer steps in all, and in an epoch."""
+    """Optimizer steps in all, those before `first_step` included, and in an epoch."""
     batches = math.ceil(train_size / recipe.batch_size)
     epoch = math.ceil(batches / recipe.accumulate)
     total = epoch * recipe.max_epochs
@@ -98,19 +101,19 @@ def freeze_others(model: nn.Module, finetune: Finetune, scored: Iterable[nn.Para
     training looks at, though they may be frozen. Those are left to the optimizer's reach by
     `make_optimizer` alone.
     """
-    wanted = {id(p) for p in trained_parameters(model, finetune).values()} | {*map(id, scored)}
+    trained = {id(p) for p in trained_parameters(model, finetune).values()} | {*map(id, scored)}
     for parameter in model.parameters():
-        parameter.requires_grad_(id(parameter) in wanted)
+        parameter.requires_grad_(id(parameter) in trained)
 
 
 def layer_depths(model: nn.Module) -> dict[str, int]:
     """How deep each parameter sits: 0 the embeddings, i + 1 the i-th layer, at the top the rest."""
     family = family_of(model)
-    found = {name: LAYER.search(name) for name, _ in model.named_parameters()}
-    top = max((int(match[1]) for match in found.values() if match), default=-1) + 2
+    layers = {name: LAYER.search(name) for name, _ in model.named_parameters()}
+    top = max((int(match[1]) for match in layers.values() if match), default=-1) + 2
     return {
         name: int(match[1]) + 1 if match else 0 if family.is_embedding(name) else top
-        for name, match in found.items()
+        for name, match in layers.items()
     }
 
 
@@ -133,15 +136,12 @@ def make_optimizer(model: nn.Module, recipe: Recipe, finetune: Finetune = Finetu
     return torch.optim.AdamW(groups, lr=recipe.lr)
 
 
-OPTIMIZERS = ("adamw", "sgd")
-LR_SCHEDULES = ("linear", "cosine", "constant")
-
-
 def learning_rate_factor(recipe: Recipe, total: int) -> Callable[[int], float]:
     """The factor on the learning rate at each of `total` steps: warm-up, then the schedule to 0."""
     warm = round(recipe.warmup * total)
 
     def factor(step: int) -> float:
+        step += recipe.first_step
         if step < warm:
             return (step + 1) / (warm + 1)
         left = 1 - (step - warm) / max(1, total - warm)

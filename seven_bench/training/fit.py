@@ -8,7 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -17,32 +17,15 @@ from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
-from seven_bench import ranks
 from seven_bench.data.task_data import TaskData
 from seven_bench.pruning import MaskSet
-from seven_bench.training.checkpoint import Checkpoint
+from seven_bench.training.context import Context, Device
 from seven_bench.training.curves import PruningCurves
 from seven_bench.training.finetune import Recipe, optimizer_steps
 from seven_bench.training.module import TaskModule
 from seven_bench.training.pruning_callback import PruningCallback
 
 State = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where training runs and what is shown of it."""
-
-    accelerator: str = "auto"
-    devices: int = 1
-    deterministic: bool = True
-    progress: bool = False
-
-    def device(self) -> torch.device:
-        """Where this process computes."""
-        if self.accelerator == "cpu" or not torch.cuda.is_available():
-            return torch.device("cpu")
-        return torch.device("cuda", ranks.rank() % torch.cuda.device_count())
 
 
 @dataclass(frozen=True)
@@ -65,15 +48,15 @@ class Trained:
 class BestEpoch(pl.Callback):
     """Keeps the weights of the best epoch by a validation metric, at the final sparsity."""
 
-    def __init__(self, metric: str, higher_is_better: bool, pruning: PruningCallback) -> None:
-        self.metric, self.pruning = f"validation/{metric}", pruning
-        self.sign = 1.0 if higher_is_better else -1.0
+    def __init__(self, context: Context, pruning: PruningCallback) -> None:
+        self.metric, self.pruning = f"validation/{context.metric}", pruning
+        self.sign = 1.0 if context.higher_is_better else -1.0
         self.value, self.epoch = -math.inf, 0
         self.state: State = {}
         self.masks = MaskSet()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self.pruning.reached or trainer.sanity_checking:
+        if not self.pruning.pruner.reached or trainer.sanity_checking:
             return
         value = self.sign * float(trainer.callback_metrics[self.metric])
         if value > self.value or not self.state:
@@ -110,75 +93,64 @@ def snapshot(module: TaskModule) -> State:
 
 
 def make_trainer(
-    recipe: Recipe, machine: Machine, callbacks: Sequence[pl.Callback], loggers: Sequence[Logger]
+    recipe: Recipe,
+    device: Device,
+    callbacks: Sequence[pl.Callback] = (),
+    loggers: Sequence[Logger] = (),
+    progress: bool = False,
 ) -> pl.Trainer:
     """A new Trainer: one is never used twice (a second `fit` would train nothing)."""
-    shown = machine.progress and sys.stderr.isatty()
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return pl.Trainer(
         max_epochs=recipe.max_epochs,
         max_steps=recipe.max_steps or -1,
-        accelerator=machine.accelerator,
-        devices=machine.devices,
-        strategy="ddp" if machine.devices > 1 else "auto",
+        accelerator=device.accelerator,
+        devices=device.devices,
+        strategy="ddp" if device.devices > 1 else "auto",
         use_distributed_sampler=False,  # batches are shared out by their own sampler
         precision=recipe.precision,  # type: ignore[arg-type]
         accumulate_grad_batches=recipe.accumulate,
         gradient_clip_val=recipe.gradient_clip,
-        deterministic=machine.deterministic,
+        deterministic=device.deterministic,
         callbacks=list(callbacks),
         logger=list(loggers),
         num_sanity_val_steps=0,
         log_every_n_steps=10,
         enable_checkpointing=False,
         enable_model_summary=False,
-        enable_progress_bar=shown,
+        enable_progress_bar=progress,
         inference_mode=False,
     )
 
 
-def fit(
-    module: TaskModule,
-    data: TaskData,
-    pruning: PruningCallback,
-    machine: Machine,
-    metric: dict[str, Any],
-    loggers: Sequence[Logger] = (),
-    checkpoint: Checkpoint | None = None,
-    more: Sequence[pl.Callback] = (),
-) -> Trained:
+def fit(module: TaskModule, data: TaskData, pruning: PruningCallback, context: Context) -> Trained:
     """Trains by the module's recipe; the callback keeps removed weights at zero throughout.
-
-    Args:
-        checkpoint: where to save what is needed to go on, and to go on from if it is there.
 
     Raises: ValueError when a method at work did not finish, or a loss is not finite.
     """
-    best = BestEpoch(metric["name"], metric["higher_is_better"], pruning)
-    callbacks: list[pl.Callback] = [pruning, PruningCurves(pruning), best, *more]
+    best, checkpoint = BestEpoch(context, pruning), context.checkpoint
+    callbacks: list[pl.Callback] = [pruning, PruningCurves(pruning), best, *context.callbacks]
     resume = None
     if checkpoint is not None:
         callbacks.append(checkpoint)
         resume = checkpoint.path if checkpoint.path.is_file() else None
-    if machine.progress and sys.stderr.isatty():
+    shown = context.progress and sys.stderr.isatty()
+    if shown:
         callbacks.append(SparsityBar(pruning))
-    trainer = make_trainer(module.recipe, machine, callbacks, loggers)
+    recipe = module.recipe
+    if recipe.first_step:
+        left = optimizer_steps(recipe, data.size("train"))[0] - recipe.first_step
+        recipe = replace(recipe, max_steps=left)
+    trainer = make_trainer(recipe, context.device, callbacks, context.loggers, shown)
     began = time.perf_counter()
     with warnings.catch_warnings():
         _filter_known_warnings()
         trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    if pruning.pruner is not None:
-        pruning.pruner.check_finished()
-    for name, value in module.model.state_dict().items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ValueError(f"training diverged: {name} is not finite")
-    steps = trainer.global_step
-    epoch_steps = optimizer_steps(module.recipe, data.size("train"))[1]
-    whole, rest = divmod(steps, epoch_steps)
-    per_step = module.recipe.batch_size * module.recipe.accumulate
+    pruning.pruner.check_finished()
+    _check_converged(module)
     return Trained(
         last=snapshot(module),
         last_masks=pruning.masks,
@@ -186,21 +158,31 @@ def fit(
         best=best.state or snapshot(module),
         best_masks=best.masks or pruning.masks,
         best_epoch=best.epoch or trainer.current_epoch,
-        examples=whole * data.size("train") + rest * per_step,
+        examples=_examples(module.recipe, data.size("train"), trainer.global_step),
         seconds=time.perf_counter() - began + (checkpoint.seconds if checkpoint else 0.0),
     )
 
 
-def evaluate(
-    module: TaskModule, data: TaskData, machine: Machine, state: State
-) -> dict[str, float]:
+def _check_converged(module: TaskModule) -> None:
+    for name, value in module.model.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ValueError(f"training diverged: {name} is not finite")
+
+
+def _examples(recipe: Recipe, train_size: int, steps: int) -> int:
+    """Examples that so many optimizer steps have looked at."""
+    whole, rest = divmod(steps, optimizer_steps(recipe, train_size)[1])
+    return whole * train_size + rest * recipe.batch_size * recipe.accumulate
+
+
+def evaluate(module: TaskModule, data: TaskData, device: Device, state: State) -> dict[str, float]:
     """The test metrics of a state of the plain model, without their prefix."""
     module.model.load_state_dict(state, strict=True)
-    trainer = make_trainer(module.recipe, Machine(machine.accelerator), (), ())
+    trainer = make_trainer(module.recipe, Device(device.accelerator))
     with warnings.catch_warnings():
         _filter_known_warnings()
-        (found,) = trainer.test(module, datamodule=data, verbose=False)
-    return {name.removeprefix("test/"): float(value) for name, value in found.items()}
+        (scores,) = trainer.test(module, datamodule=data, verbose=False)
+    return {name.removeprefix("test/"): float(value) for name, value in scores.items()}
 
 
 def _filter_known_warnings() -> None:

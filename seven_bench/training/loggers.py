@@ -55,8 +55,8 @@ class CurvesLogger(Logger):
             with self.path.open(newline="") as file:
                 for row in csv.DictReader(file):
                     if int(row["step"]) < step:
-                        found = {k: float(v) for k, v in row.items() if k != "step" and v}
-                        self.rows[int(row["step"])] = found
+                        values = {k: float(v) for k, v in row.items() if k != "step" and v}
+                        self.rows[int(row["step"])] = values
 
     @rank_zero_only
     def save(self) -> None:
@@ -80,8 +80,7 @@ def loggers(config: dict[str, Any], run_id: str, folder: Path) -> Iterator[list[
     failure of W&B is a warning, never the run's failure.
     """
     curves: Logger = CurvesLogger(folder)
-    wanted = config["logger"]["name"] == "wandb"
-    wandb_logger = _start_wandb(config, run_id) if wanted else None
+    wandb_logger = _start_wandb(config, run_id) if config["logger"]["name"] == "wandb" else None
     failed = 1
     try:
         yield [curves, wandb_logger] if wandb_logger else [curves]
@@ -107,7 +106,7 @@ def summarize_in_wandb(record: dict[str, Any]) -> None:
 
 def _start_wandb(config: dict[str, Any], run_id: str) -> WandbLogger | None:
     settings = config["logger"]
-    mode = settings["mode"] or os.environ.get("WANDB_MODE") or "offline"
+    mode: Any = settings["mode"] or os.environ.get("WANDB_MODE") or "offline"
     folder = Path(config["output_root"])
     # W&B tells of itself on stderr at every start and end; its own variable still wins
     os.environ.setdefault("WANDB_SILENT", "true")

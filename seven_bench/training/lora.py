@@ -27,12 +27,20 @@ class MaskedLinear(Linear):
 
     def effective_weight(self) -> Tensor:
         """The weight that this layer stands for."""
-        added = self.lora_B[NAME].weight @ self.lora_A[NAME].weight * self.scaling[NAME]
-        weight: Tensor = self.base_layer.weight + added * self.mask
+        up, down = self.lora_B[NAME], self.lora_A[NAME]
+        assert isinstance(up, nn.Linear) and isinstance(down, nn.Linear)
+        added = up.weight @ down.weight * self.scaling[NAME]
+        weight: Tensor = self.plain.weight + added * self.mask
         return weight
 
+    @property
+    def plain(self) -> nn.Linear:
+        """The layer as it was."""
+        assert isinstance(self.base_layer, nn.Linear)
+        return self.base_layer
+
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return F.linear(x, self.effective_weight(), self.base_layer.bias)
+        return F.linear(x, self.effective_weight(), self.plain.bias)
 
 
 class Adapters:

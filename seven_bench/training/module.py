@@ -86,7 +86,7 @@ class TaskModule(pl.LightningModule):
     def add_part(self, metrics: MetricCollection) -> None:
         """Measures one more part of the scored set by itself: rows whose `part` is 1, 2, ..."""
         for metric in metrics.values():
-            metric.sync_on_compute = False  # type: ignore[attr-defined]
+            metric.sync_on_compute = False
         self.further_parts.append(metrics)
 
     def teach(self, teacher: nn.Module) -> None:
@@ -114,9 +114,9 @@ class TaskModule(pl.LightningModule):
         loss = self.objective(logits, batch)
         for teacher in self._teacher:
             with torch.no_grad():
-                wanted = self.logits(teacher, batch)
+                target = self.logits(teacher, batch)
             share = self.finetune.distill_weight
-            loss = (1 - share) * loss + share * self._distance(logits, wanted)
+            loss = (1 - share) * loss + share * self._distance(logits, target)
         weight = self.trainer.datamodule.weight(batch_idx, self.trainer.accumulate_grad_batches)  # type: ignore[attr-defined]
         if weight != 1:
             loss = loss * weight
@@ -124,15 +124,15 @@ class TaskModule(pl.LightningModule):
         self.loss_count += 1
         return loss
 
-    def _distance(self, logits: Tensor, wanted: Tensor) -> Tensor:
+    def _distance(self, logits: Tensor, target: Tensor) -> Tensor:
         """Hinton et al. 2015, arXiv 1503.02531: KL divergence at a temperature, times its square;
         the squared error where there is a single output.
         """
         if logits.shape[-1] == 1:
-            return F.mse_loss(logits, wanted)
+            return F.mse_loss(logits, target)
         heat = self.finetune.temperature
         student = F.log_softmax(logits / heat, -1).flatten(0, -2)
-        teacher = F.log_softmax(wanted / heat, -1).flatten(0, -2)
+        teacher = F.log_softmax(target / heat, -1).flatten(0, -2)
         return heat**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
     def on_train_epoch_start(self) -> None:
@@ -192,8 +192,8 @@ class TaskModule(pl.LightningModule):
                 warnings.filterwarnings("ignore", message=".*variance of predictions or target.*")
                 values = metrics.compute()
             metrics.reset()
-            found = {name: torch.nan_to_num(value) for name, value in values.items()}
-            self.log_dict(found, sync_dist=True)
+            finite = {name: torch.nan_to_num(value) for name, value in values.items()}
+            self.log_dict(finite, sync_dist=True)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
         """All gradients: those of weights that are scored but not trained would pile up."""

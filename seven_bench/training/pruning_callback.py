@@ -3,10 +3,6 @@
 The hooks, and why these (Lightning 2.6): `on_before_optimizer_step` is where gradients are
 complete, unscaled and not yet clipped; the optimizer's own post-step hook fires for real steps
 alone, neither for accumulated batches nor for steps that a gradient scaler skips.
-
-How a mask acts is one of `seven_bench.pruning.pruner.MASKING`. Between batches the model always
-holds what it computes with; what the optimizer moves underneath (`straight_through`), or what has
-grown back since the last update while the model is evaluated or saved (`regrow`), is in `dense`.
 """
 
 from __future__ import annotations
@@ -19,47 +15,37 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from seven_bench.pruning import MaskSet, Params
-from seven_bench.pruning.pruner import Pruner
-from seven_bench.pruning.threshold import flagged
+from seven_bench.pruning.pruner import Pruner, Settled
+from seven_bench.training.masking import WAYS, Masking
+from seven_bench.training.masking.protocol import copied
+
+UNDERNEATH = "dense/"  # before the names of what `Masking.state` gives, in a checkpoint
 
 
 class PruningCallback(pl.Callback):
-    """Keeps removed weights at exactly zero and, given a `Pruner`, removes more as it goes.
+    """Keeps removed weights at exactly zero and lets a pruner remove more as training goes on.
 
     Args:
         params: the prunable weights of the module's plain model.
-        masks: what has been removed before training (everything lives if nothing has).
-        pruner: the method at work during training; None: the masks stay as they are.
+        pruner: the method at work during training, or `Settled`: the masks stay as they are.
     """
 
-    def __init__(self, params: Params, masks: MaskSet, pruner: Pruner | None = None) -> None:
+    def __init__(self, params: Params, pruner: Pruner | Settled) -> None:
         self.params, self.pruner = params, pruner
-        self.masking = "hard" if pruner is None else pruner.method.masking
-        self.dense: Params = {}
+        self.masking: Masking = WAYS[pruner.masking](params, pruner)
         self.skipped_steps = 0
-        self._masks = masks
         self._lent: list[Tensor] = []  # frozen weights whose gradient is asked for while scoring
-        self._dense_inside = False
+        self._unclipped: Params = {}  # this step's gradients, for a score that looks after it
 
     @property
     def masks(self) -> MaskSet:
-        return self._masks if self.pruner is None else self.pruner.masks
-
-    @property
-    def reached(self) -> bool:
-        """Whether the final sparsity is reached: from here on an epoch may be the best one."""
-        return self.pruner is None or self.pruner.reached
-
-    @property
-    def _growing(self) -> bool:
-        """Whether removed weights may move right now."""
-        return self.masking == "regrow" and self.pruner is not None and not self.pruner.settled
+        return self.pruner.masks
 
     # -- before and after training ---------------------------------------------------------------
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Frozen weights that are to be scored: a gradient, but no place in the optimizer."""
-        if stage == "fit" and self._watches_gradients:
+        if stage == "fit" and self.pruner.needs_gradients:
             for parameter in self.params.values():
                 parameter.requires_grad_(True)
 
@@ -69,24 +55,15 @@ class PruningCallback(pl.Callback):
         self._hook = optimizer.register_step_post_hook(self._after_step)
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self._lent = [p for p in self.params.values() if id(p) not in trained and p.requires_grad]
-        device = next(iter(self.params.values())).device
-        if self.pruner is not None:
-            self.pruner.to(device)
-        self._masks = MaskSet({name: mask.to(device) for name, mask in self._masks.items()})
-        self.dense = {name: value.to(device) for name, value in self.dense.items()}
-        if self.masking == "straight_through" and not self.dense:
-            self.dense = _copy(self.params)
-        elif self.masking == "regrow" and self.dense:  # a checkpoint's
-            self._put_back()
-        if not self._growing:
-            self.masks.apply_(self.params)
+        self.pruner.to(next(iter(self.params.values())).device)
+        self.masking.start()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """However training ends, nothing of it is left in optimizer or model."""
         if hasattr(self, "_hook"):
             self._hook.remove()
         self._return_lent()
-        self._show_masked()
+        self.masking.abandon_step()
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -100,59 +77,45 @@ class PruningCallback(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         finite = self._check_finite(trainer, pl_module)
-        pruner = self.pruner
-        if pruner is not None and finite and self._observes("before_step"):
-            pruner.observe(self.dense or self.params, self._grads())
-        if not self._observes("after_step"):
-            for parameter in self._lent:  # seen: it has no part in clipping
-                parameter.grad = None
-        if not self._growing:
-            with_grad = [name for name, p in self.params.items() if p.grad is not None]
-            grads = [self.params[name].grad for name in with_grad]
-            if grads:
-                torch._foreach_mul_(grads, [self.masks[name] for name in with_grad])
-        if self.masking == "straight_through":
-            _fill(self.params, self.dense)
-            self._dense_inside = True
+        if finite and self.pruner.observes("before_step"):
+            self.pruner.observe(self.masking.weights, self._grads(), **_rates(optimizer))
+        self.masking.before_step()
+        if self.pruner.observes("after_step") and (trainer.gradient_clip_val or self._lent):
+            self._unclipped = copied(self._grads())
+        for parameter in self._lent:  # seen: it has no part in clipping
+            parameter.grad = None
+        if finite and self.pruner.takes_step:
+            pl_module.zero_grad(set_to_none=True)  # an optimizer without gradients moves nothing
 
     @torch.no_grad()
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if self._dense_inside:
-            _fill(self.dense, self.params)
-        pruner, changed = self.pruner, False
-        if pruner is not None:
-            if self._observes("after_step"):
-                pruner.observe(self.dense or self.params, self._grads())
-            before = self.masks
-            changed = pruner.advance(self.dense or self.params) is not None
-            if changed and self.masking in ("hard", "rewire"):
-                self._clear_moments(optimizer, before)
-            if pruner.settled:
-                self._return_lent()
-        if changed or not self._growing:
-            self.masks.apply_(self.params)
-        self._dense_inside = False
+        self.masking.after_step()
+        if self.pruner.observes("after_step"):
+            grads = self._unclipped or self._grads()
+            self.pruner.observe(self.masking.weights, grads, **_rates(optimizer))
+            self._unclipped = {}
+        update = self.pruner.advance(self.masking.weights)
+        if self.pruner.settled:
+            self._return_lent()
+        self.masking.end_step(update, optimizer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
     ) -> None:
-        self._show_masked()  # after a step that the gradient scaler skipped
+        self.masking.abandon_step()  # one that the gradient scaler skipped
 
     # -- evaluation and files --------------------------------------------------------------------
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._growing:
-            self.dense = _copy(self.params)
-            self.masks.apply_(self.params)
+        self.masking.before_evaluation()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.masking == "regrow" and self.dense:
-            self._put_back()
+        self.masking.after_evaluation()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        if not self._growing:
+        if not self.masking.growing:
             return
         names = {id(p): name for name, p in pl_module.named_parameters()}
         for name, parameter in self.params.items():
@@ -160,36 +123,17 @@ class PruningCallback(pl.Callback):
             checkpoint["state_dict"][key] = checkpoint["state_dict"][key] * self.masks[name]
 
     def state_dict(self) -> dict[str, Any]:
-        dense = _copy(self.params) if self._growing else self.dense
-        state: dict[str, Any] = {f"dense/{name}": value for name, value in dense.items()}
-        if self.pruner is None:
-            return {**state, **{f"mask/{name}": mask for name, mask in self._masks.items()}}
+        state = {UNDERNEATH + name: value for name, value in self.masking.state().items()}
         return {**state, **self.pruner.state_dict(), "skipped_steps": self.skipped_steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         state = dict(state_dict)
-        self.skipped_steps = state.pop("skipped_steps", 0)
-        dense = [key for key in state if key.startswith("dense/")]
-        self.dense = {key.removeprefix("dense/"): state.pop(key).clone() for key in dense}
-        if self.pruner is None:
-            loaded = MaskSet({key.removeprefix("mask/"): mask for key, mask in state.items()})
-            loaded.check(self._masks)
-            self._masks = loaded
-        else:
-            self.pruner.load_state_dict(state)
+        self.skipped_steps = state.pop("skipped_steps")
+        beneath = [key for key in state if key.startswith(UNDERNEATH)]
+        self.masking.load({key.removeprefix(UNDERNEATH): state.pop(key) for key in beneath})
+        self.pruner.load_state_dict(state)
 
     # -- parts -----------------------------------------------------------------------------------
-
-    @property
-    def _watches_gradients(self) -> bool:
-        return self.pruner is not None and not self.pruner.method.score.needs <= {"weights"}
-
-    def _observes(self, when: str) -> bool:
-        """Whether the score is to see this step, at this time."""
-        pruner = self.pruner
-        if pruner is None or pruner.method.observe_at != when:
-            return False
-        return self._watches_gradients and pruner.plan.observes(pruner.step + 1)
 
     def _grads(self) -> Params:
         grads = {name: p.grad for name, p in self.params.items() if p.grad is not None}
@@ -213,31 +157,6 @@ class PruningCallback(pl.Callback):
         where = odd.removeprefix("model.")
         raise ValueError(f"the gradient of {where} is not finite at step {trainer.global_step}")
 
-    def _clear_moments(self, optimizer: Optimizer, before: MaskSet) -> None:
-        """Zeroes what the optimizer remembers of weights that an update has removed (or brought
-        back). Those are few, and the moments of what was removed earlier are zero already.
-        """
-        for name, mask in self.masks.items():
-            parameter = self.params[name]
-            moved = mask ^ before[name]
-            places = None if moved.is_cuda else flagged(moved)  # on a GPU: the host would wait
-            for value in optimizer.state.get(parameter, {}).values():
-                if not torch.is_tensor(value) or value.shape != parameter.shape:
-                    continue
-                if places is None:
-                    value.masked_fill_(moved, 0)
-                else:
-                    value.view(-1).index_fill_(0, places, 0)
-
-    def _put_back(self) -> None:
-        _fill(self.params, self.dense)
-        self.dense = {}
-
-    def _show_masked(self) -> None:
-        if self._dense_inside:
-            self.masks.apply_(self.params)
-            self._dense_inside = False
-
     def _return_lent(self) -> None:
         for parameter in self._lent:
             parameter.requires_grad_(False)
@@ -252,11 +171,8 @@ class PruningCallback(pl.Callback):
             )
 
 
-@torch.no_grad()
-def _copy(params: Params) -> Params:
-    return {name: value.detach().clone() for name, value in params.items()}
-
-
-@torch.no_grad()
-def _fill(target: Params, source: Params) -> None:
-    torch._foreach_copy_(list(target.values()), [source[name] for name in target])
+def _rates(optimizer: Optimizer) -> dict[str, float]:
+    """The learning rate of this step, and the factor of its schedule."""
+    group = optimizer.param_groups[0]
+    highest = group.get("initial_lr", group["lr"])
+    return {"learning_rate": group["lr"], "lr_factor": group["lr"] / highest if highest else 1.0}

@@ -100,10 +100,10 @@ def load_pretrained(model: nn.Module, folder: Path) -> None:
     """
     target = model.state_dict()
     family = family_of(model)
-    found = _fitted(_read(folder), model, target)
+    state = _fitted(_read(folder), model, target)
     odd = {
         name: tuple(value.shape)
-        for name, value in found.items()
+        for name, value in state.items()
         if value.shape != target[name].shape
     }
     for name, shape in odd.items():
@@ -111,13 +111,13 @@ def load_pretrained(model: nn.Module, folder: Path) -> None:
             raise ConfigError(
                 f"{folder}: {name} is {shape}, the model's is {tuple(target[name].shape)}"
             )
-        found.pop(name)
-    missing = [name for name in target if name not in found]
+        state.pop(name)
+    missing = [name for name in target if name not in state]
     lacking = [n for n in missing if not family.is_head(n) and POOLER not in n]
     if lacking:
         raise ConfigError(f"{folder}: {len(lacking)} weights are missing, {lacking[0]} the first")
     log.info("not in %s, so random: %s", folder, ", ".join(missing) or "nothing")
-    model.load_state_dict({**target, **{n: v.to(torch.float32) for n, v in found.items()}})
+    model.load_state_dict({**target, **{n: v.to(torch.float32) for n, v in state.items()}})
 
 
 def _read(folder: Path) -> dict[str, Tensor]:
@@ -144,12 +144,12 @@ def _fitted(
         if name in state and state[name].shape[1] != target[name].shape[1]:
             state[name] = adapt_input_conv(target[name].shape[1], state[name])
     prefix = getattr(model, "base_model_prefix", "")
-    found: dict[str, Tensor] = {}
+    fitted: dict[str, Tensor] = {}
     for name, value in state.items():
         modern = name.replace("LayerNorm.gamma", "LayerNorm.weight")
         modern = modern.replace("LayerNorm.beta", "LayerNorm.bias")
         for candidate in (modern, f"{prefix}.{modern}", modern.removeprefix(f"{prefix}.")):
             if candidate in target:
-                found[candidate] = value
+                fitted[candidate] = value
                 break
-    return found
+    return fitted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from seven_bench.training.finetune import Recipe
@@ -13,7 +13,9 @@ from seven_bench.training.module import Batch, TaskModule
 
 def accuracies(classes: int) -> MetricCollection:
     """Accuracy and, of more than a hundred classes, that the label is among the first five."""
-    metrics = {"accuracy": MulticlassAccuracy(classes, average="micro")}
+    metrics: dict[str, Metric | MetricCollection] = {
+        "accuracy": MulticlassAccuracy(classes, average="micro")
+    }
     if classes > 100:
         metrics["accuracy_top5"] = MulticlassAccuracy(classes, average="micro", top_k=5)
     return MetricCollection(metrics)

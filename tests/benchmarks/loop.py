@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ from seven_bench.data.making import make_data
 from seven_bench.data.samplers import ArrayDataset
 from seven_bench.data.task_data import Splits, TaskData
 from seven_bench.pruning import MaskSet, prunable_parameters
+from seven_bench.pruning.pruner import Settled
 from seven_bench.running.run import recipe_of
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import checked
 from seven_bench.settings.identity import conf_dir
+from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import reset_process
 from seven_bench.training.finetune import Recipe, learning_rate_factor, make_optimizer
-from seven_bench.training.fit import Machine, fit
+from seven_bench.training.fit import fit
 from seven_bench.training.loggers import loggers
 from seven_bench.training.module import TaskModule
 from seven_bench.training.pruning_callback import PruningCallback
@@ -32,8 +35,7 @@ from seven_bench.training.text import TextModule
 from tests.benchmarks.models import SHAPES
 from tests.benchmarks.timing import Row, interleaved
 
-ACCURACY: dict[str, Any] = {"name": "accuracy", "higher_is_better": True}
-MACHINE = Machine(accelerator="cpu", deterministic=False)
+ON_CPU = Context("accuracy", device=Device("cpu", deterministic=False))
 
 
 class Clock(pl.Callback):
@@ -125,8 +127,8 @@ def _compare(
     def ours() -> None:
         made, clock = module(), Clock()
         params = prunable_parameters(made.model)
-        pruning = PruningCallback(params, MaskSet.ones(params))
-        fit(made, data, pruning, MACHINE, ACCURACY, sinks, more=[clock])
+        pruning = PruningCallback(params, Settled(MaskSet.ones(params)))
+        fit(made, data, pruning, replace(ON_CPU, loggers=sinks, callbacks=[clock]))
         inside.append(clock.seconds)
 
     def bare() -> None:

@@ -36,7 +36,7 @@ class Training:
         rules = Method(kind(), Cubic(steps=1.0), 0.9, masking=masking)
         plan = rules.schedule.plan(UPDATES, UPDATES)
         self.pruner = Pruner(rules, plan, self.params, torch.Generator())
-        self.callback = PruningCallback(self.params, self.pruner.masks, self.pruner)
+        self.callback = PruningCallback(self.params, self.pruner)
         plugin = SimpleNamespace(precision="32-true", scaler=None)
         self.trainer = SimpleNamespace(
             optimizers=[self.optimizer], precision_plugin=plugin, global_step=0

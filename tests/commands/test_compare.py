@@ -15,7 +15,7 @@ from seven_bench.results.published import read_paper
 from seven_bench.results.verdicts import MATCHED, NOT_COMPARABLE, NOT_MATCHED, NOT_OURS
 from seven_bench.settings.identity import conf_dir
 
-from ..results.test_verdicts import write_cell
+from ..results.test_verdicts import around, write_cell
 
 SEVEN = read_paper(conf_dir() / "paper" / "seven.yaml")
 
@@ -24,10 +24,11 @@ SEVEN = read_paper(conf_dir() / "paper" / "seven.yaml")
 def suite(tmp_path: Path) -> Path:
     """Every kind of verdict in one folder, and two claims."""
     root = tmp_path / "outputs"
-    write_cell(root, "dense", [0.86, 0.87])
-    write_cell(root, "snip", [0.75, 0.76], sparsity=0.5)
-    write_cell(root, "grasp", [0.70, 0.71], sparsity=0.5)
-    write_cell(root, "seven_pre", [0.80, 0.81], sparsity=0.5)
+    write_cell(root, "dense", around(0.865))
+    write_cell(root, "snip", around(0.755), sparsity=0.5)
+    write_cell(root, "grasp", around(0.705), sparsity=0.5)
+    write_cell(root, "seven_pre", around(0.805), sparsity=0.5)
+    write_cell(root, "magnitude", [0.812], sparsity=0.5)
     write_cell(root, "seven_pre", [0.79], task="glue/mnli", sparsity=0.8, scored=0.1)
     damaged = root / "runs" / "damaged" / "result.json"
     damaged.parent.mkdir()
@@ -44,9 +45,11 @@ def test_the_terminal_shows_each_verdict(
     for verdict in (MATCHED, NOT_MATCHED, NOT_OURS, NOT_COMPARABLE):
         assert f"  {verdict} " in out
     assert "scored on 982 of 9,815 examples" in out
-    assert "too few seeds to test (2 of 7)" in out
-    assert "225 of 230 published rows have no runs here" in out
+    assert "too few seeds to test (5 of 7)" in out
+    assert "224 of 230 published rows have no runs here" in out
     assert "experiment=paper/seven_imagenet" in out
+    assert "  one seed: +0.4 points " in out
+    assert "called not matched with a chance of 0.05 at most" in " ".join(out.split())
     assert "damaged" in err and "left out" in err
 
 
@@ -67,7 +70,7 @@ def test_files_hold_every_row(suite: Path, tmp_path: Path) -> None:
 
     assert main(["compare", "seven", str(suite), "--out", str(tmp_path / "seven.md")]) == 0
     text = (tmp_path / "seven.md").read_text(encoding="utf-8")
-    assert "| glue/mrpc | snip | 0.5 | accuracy | 75.26 | 75.50 ± 0.71 (2) | +0.24 |" in text
+    assert "| glue/mrpc | snip | 0.5 | accuracy | 75.26 | 75.50 ± 0.32 (5) | +0.24 |" in text
     assert "## What differs in the setting" in text and "## Claims of order" in text
 
 
@@ -118,7 +121,7 @@ def test_latex_is_one_document_of_tables(suite: Path, tmp_path: Path) -> None:
     assert main(["compare", "seven", str(suite), "--out", str(tmp_path / "seven.tex")]) == 0
     text = (tmp_path / "seven.tex").read_text(encoding="ascii")
     assert text.count(r"\begin{longtable}") == text.count(r"\end{longtable}") == 2
-    assert r"glue/mrpc & snip & 0.5 & accuracy & 75.26 & 75.50 $\pm$ 0.71 (2) & +0.24 &" in text
+    assert r"glue/mrpc & snip & 0.5 & accuracy & 75.26 & 75.50 $\pm$ 0.32 (5) & +0.24 &" in text
     assert r"\texttt{python -m seven\_bench experiment=paper/seven\_imagenet}" in text
     body = [line for line in text.splitlines() if line.endswith(r"\\") and " & " in line]
     assert {line.replace(r"\&", "").count("&") for line in body} == {9, 6}
@@ -148,5 +151,5 @@ def test_html_holds_every_row_and_no_script(suite: Path, tmp_path: Path) -> None
     page.feed((tmp_path / "seven.html").read_text(encoding="utf-8"))
     assert len(page.rows) == len(SEVEN.rows) + len(SEVEN.claims) + 2  # two heads
     (snip,) = (row for row in page.rows if row[:4] == ["glue/mrpc", "snip", "0.5", "accuracy"])
-    assert snip[4:7] == ["75.26", "75.50 \N{PLUS-MINUS SIGN} 0.71 (2)", "+0.24"]
+    assert snip[4:7] == ["75.26", "75.50 \N{PLUS-MINUS SIGN} 0.32 (5)", "+0.24"]
     assert "script" not in page.tags

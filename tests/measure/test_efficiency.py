@@ -15,7 +15,8 @@ def test_bytes_are_those_of_files_and_macs_those_of_one_example(tmp_path):
     masks.apply_({name: p.data for name, p in params.items()})
     path = tmp_path / "model.safetensors"
     save_file(module.model.state_dict(), path)
-    found = efficiency(module, tiny_data(0).example_batch(1), masks, path)
+    one = tiny_data(0).example_batch(1)
+    found = efficiency(module.model, module.logits, one, masks, path)
     sizes = found["bytes"]
     assert sizes["dense"] == path.stat().st_size
     assert max(sizes["packed"], sizes["zstd"]) < sizes["dense"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -283,6 +284,49 @@ def test_synflow_on_two_layers_by_hand():
     assert masks["2.weight"].tolist() == [[False, True]]
 
 
+def test_synflow_with_the_biases_of_its_code():
+    first, second = [[1.0, -2.0], [3.0, 0.5]], [[-2.0, 3.2]]
+    score = SynflowLinearizedScore(biases="absolute")
+    model = Layers(first, second)
+    model[0].bias.data.mul_(-1)  # -5, which counts as 5
+    prune_layers(model, score, OneShot(), 0.5, [{"x": torch.ones(1, 2)}])
+    # R = 2 (3 + 5) + 3.2 (3.5 + 5) + 5: the second layer's flow has the first one's bias in it
+    by_hand = {"0.weight": [2.0, 4.0, 9.6, 1.6], "2.weight": [16.0, 27.2]}
+    for name, expected in by_hand.items():
+        found = 27.2 * score.scores({}, {})[name]
+        assert found.flatten().tolist() == pytest.approx(expected), name
+    for given, text in (({"biases": "x"}, "zero, absolute"), ({"attention": "x"}, "first_order")):
+        with pytest.raises(ValueError, match=text):
+            SynflowLinearizedScore(**given)
+
+
+class Attention(nn.Module):
+    """One head of width 2 over 3 tokens, each of its three products a layer; a mask of numbers."""
+
+    def __init__(self):
+        super().__init__()
+        for name in ("q", "k", "v"):
+            setattr(self, name, nn.Linear(2, 2))
+        self.v.weight.data = torch.tensor([[1.0, -2.0], [3.0, 4.0]])
+
+    def loss(self, batch):
+        parts = [layer(batch["x"]) for layer in (self.q, self.k, self.v)]
+        mask = torch.zeros(3, 3)
+        found = nn.functional.scaled_dot_product_attention(*parts, attn_mask=mask)
+        return nn.functional.mse_loss(found, torch.zeros_like(found))
+
+
+@pytest.mark.parametrize("attention", ["first_order", "softmax"])
+def test_synflow_through_attention(attention):
+    score, model = SynflowLinearizedScore(attention), Attention()
+    prune_layers(model, score, OneShot(), 0.25, [{"x": torch.ones(1, 1, 3, 2)}])
+    found = score.scores({}, {})
+    # tokens are alike, so that their mean is each of them: of v, |w| of the largest, 4
+    assert found["v.weight"].flatten().tolist() == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    flows = [bool((found[f"{name}.weight"] > 0).all()) for name in ("q", "k")]
+    assert flows == [attention == "first_order"] * 2, "softmax of equal logits has no slope"
+
+
 def test_fisher_sees_examples_that_cancel():
     class Linear(nn.Module):
         def __init__(self):
@@ -342,7 +386,7 @@ def test_magnitude_and_random():
 def test_state_goes_on_where_it_stopped(score):
     seen = seen_of([1.0, 2.0], [0.5, -1.0])
     extra = {"example_squares": seen.grads, "hessian_gradient": seen.grads}
-    seen = Observation(**{**vars(seen), **extra})
+    seen = replace(seen, supplied=extra)
     score.reset(seen.params)
     score.observe(seen)
     again = type(score)()

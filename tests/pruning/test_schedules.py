@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seven_bench.pruning import Cubic, CubicReleased, Exponential, Linear, OneShot
+from seven_bench.pruning import Constant, Cubic, CubicReleased, Exponential, Linear, OneShot
 from seven_bench.pruning.schedules import Plan, steps_of
 
 GRADUAL = (Linear, Cubic, Exponential)
@@ -76,3 +76,33 @@ def test_a_schedule_that_cannot_finish_says_so_with_both_numbers():
     ):
         with pytest.raises(ValueError, match=text):
             schedule.plan(100, 10)
+
+
+def test_the_released_count_is_truncated_as_its_code_computes_it():
+    """keep + (1 - keep) (1 - (t + 1) / T)^3 of 560 weights: 1 - sparsity is one off at a step."""
+    final, total, steps = 0.9, 560, 58
+    schedule, keep, others = CubicReleased(steps="58it"), 1 - 0.9, 0
+    count = schedule.plan(steps, steps).count
+    assert count == steps - 1
+    for t in range(count):
+        published = int((keep + (1 - keep) * (1 - (t + 1) / steps) ** 3) * total)
+        assert int(schedule.density(t, count, final) * total) == published
+        others += int((1 - schedule.sparsity(t, count, final)) * total) != published
+    assert others == 1
+
+
+def test_a_tail_is_told_from_the_end():
+    """PLATON's windows: masks tighten from its first warm-up to its last."""
+    assert Cubic(start="10it", tail="30it", every=10).plan(100, 10) == Plan(0, 10, 10, 6)
+    assert Cubic(start="1ep", tail="3ep", hold=True).plan(100, 10) == Plan(0, 10, 1, 60, hold=30)
+    with pytest.raises(ValueError, match=r"are 50 and 60 steps, but there are only 100"):
+        Cubic(start=0.5, tail=0.6).plan(100, 10)
+
+
+def test_exchanges_stop_before_the_last_step():
+    """Of 40 steps every 10: after 10, 20 and 30; progress is that of the 40."""
+    plan = Constant(steps="40it", every=10).plan(100, 10)
+    assert [step for step in range(101) if plan.update_at(step) is not None] == [10, 20, 30]
+    assert (plan.progress(10), plan.progress(30), plan.progress(50)) == (0.25, 0.75, 1.0)
+    with pytest.raises(ValueError, match="no update every 40 before the last"):
+        Constant(steps="40it", every=40).plan(100, 10)

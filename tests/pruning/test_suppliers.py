@@ -22,6 +22,7 @@ from baselines.grasp import GraspScore
 from baselines.snip import SnipScore
 from seven_bench.pruning import OneShot, Score, prunable_parameters
 from seven_bench.pruning.calibration import passes, prune_before, scoring
+from seven_bench.pruning.needs import NEEDS, Need
 from seven_bench.pruning.pruner import Method, Pruner
 from seven_bench.pruning.suppliers import (
     SUPPLIERS,
@@ -29,6 +30,7 @@ from seven_bench.pruning.suppliers import (
     gradients,
     hessian_gradient,
     second_order,
+    supplies,
     tempered,
 )
 
@@ -295,6 +297,33 @@ def test_temperature_divides_the_logits_and_nothing_else():
     cool = tempered(lambda batch: F.cross_entropy(logits, batch) + logits.sum(), 4.0)
     expected = F.cross_entropy(logits / 4, labels) + logits.sum()
     assert float(cool(labels).detach()) == pytest.approx(float(expected.detach()))
+
+
+def test_a_temperature_that_does_nothing_is_refused():
+    cool = tempered(lambda batch: F.mse_loss(batch, torch.zeros(2)), 200.0)
+    with pytest.raises(ValueError, match="temperature=200: the task's loss has no cross-entropy"):
+        cool(torch.ones(2))
+
+
+def test_a_new_need_is_a_row_and_a_supplier(monkeypatch):
+    with pytest.raises(ValueError, match="need='losses': no row of NEEDS"):
+        supplies("losses")(lambda context: lambda batch: {})
+    monkeypatch.setitem(NEEDS, "losses", Need("the loss of each batch", passes=1))
+
+    def losses(context):
+        return lambda batch: {"losses": {"loss": context.loss(batch).detach()}}
+
+    supplies("losses")(losses)
+    try:
+        model, params, score = show("vit", "losses", [batch_of()])
+        assert float(score.seen[0].losses["loss"]) > 0
+        assert passes(frozenset({"losses"}), model, params, loss_of(model), batch_of()) == 1
+        with pytest.raises(AttributeError, match="activations is not supplied"):
+            _ = score.seen[0].activations
+        with pytest.raises(ValueError, match="or supplied already"):
+            supplies("losses")(losses)
+    finally:
+        del SUPPLIERS["losses"]
 
 
 def test_blocks_in_order():

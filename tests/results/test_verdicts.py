@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,13 @@ import pytest
 import yaml
 
 from seven_bench.results.collect import collect
-from seven_bench.results.published import read_paper
+from seven_bench.results.published import Row, read_paper
+from seven_bench.results.statistics import summarise
 from seven_bench.results.verdicts import (
+    FEW_SEEDS,
     MATCHED,
     NO_RUNS,
+    NOT_ALIKE,
     NOT_COMPARABLE,
     NOT_MATCHED,
     NOT_OURS,
@@ -23,6 +28,7 @@ from seven_bench.results.verdicts import (
     check_claims,
     check_rows,
     split_cells,
+    tolerate,
 )
 from seven_bench.settings.identity import conf_dir
 
@@ -49,6 +55,13 @@ def write_cell(
 ) -> None:
     """Runs of one cell, a seed a value, on all of the official data unless told otherwise."""
     train, test = OFFICIAL[task]
+    recipe = {
+        "trainer.max_epochs": epochs,
+        "trainer.lr": 2e-5,
+        "trainer.batch_size": 32,
+        "finetune.distill": distill,
+        **changes.get("recipe", {}),
+    }
     for seed, value in enumerate(values):
         record = make_record(
             task=task,
@@ -60,6 +73,7 @@ def write_cell(
             control=changes.get("control", "none"),
             timing=changes.get("timing", "before"),
             seed=seed,
+            recipe=recipe if config else None,
             cell_id=changes.get("cell_id", ""),
             sparsity__target=sparsity,
             sparsity__encoder=sparsity,
@@ -78,6 +92,14 @@ def write_cell(
         if config:
             (folder / "config.yaml").write_text(yaml.safe_dump(settings))
 
+
+def around(value: float) -> list[float]:
+    """Five seeds with this mean and a standard deviation of 0.01 * sqrt(0.1), 0.0032."""
+    return [value + shift for shift in (-0.004, -0.002, 0.0, 0.002, 0.004)]
+
+
+#: Student's t at 0.975 with 4 degrees of freedom: five seeds.
+T4 = 2.776445
 
 Check = Callable[..., Checked]
 
@@ -103,12 +125,16 @@ def words(checked: Checked, matters: bool) -> str:
 
 
 def test_within_the_tolerance_is_matched(tmp_path: Path, check: Check) -> None:
-    write_cell(tmp_path, "dense", [0.86, 0.87])
-    write_cell(tmp_path, "snip", [0.75, 0.77], sparsity=0.5)  # 0.7526, read off a figure: a point
+    write_cell(tmp_path, "dense", around(0.865))
+    write_cell(tmp_path, "snip", around(0.76), sparsity=0.5)  # 0.7526, read off a figure
     found = check("snip", 0.5)
     assert found.verdict == MATCHED
-    assert (found.ours.mean, found.ours.n) == (pytest.approx(0.76), 2)
+    assert (found.ours.mean, found.ours.n) == (pytest.approx(0.76), 5)
     assert found.gap == pytest.approx(0.0074)
+    # Theirs is one number whose spread is known of the task, 1.21 points; the figure is read to
+    # 0.05 points and printed to 0.01.
+    error = math.sqrt(0.0121**2 + 1e-5 / 5)
+    assert found.tolerance == pytest.approx(T4 * error + 0.0005 + 0.00005, rel=1e-6)
     assert words(found, True) == ""
     assert words(found, False) == (
         "not stated in the source: epochs, learning rate, batch size, which epoch is measured "
@@ -117,18 +143,61 @@ def test_within_the_tolerance_is_matched(tmp_path: Path, check: Check) -> None:
 
 
 def test_beyond_it_is_not_matched_either_way(tmp_path: Path, check: Check) -> None:
-    write_cell(tmp_path, "dense", [0.86])
-    write_cell(tmp_path, "snip", [0.70], sparsity=0.5)
-    write_cell(tmp_path, "grasp", [0.90], sparsity=0.5)
+    write_cell(tmp_path, "dense", around(0.865))
+    write_cell(tmp_path, "snip", around(0.70), sparsity=0.5)
+    write_cell(tmp_path, "grasp", around(0.90), sparsity=0.5)
     assert check("snip", 0.5).verdict == NOT_MATCHED
     assert check("grasp", 0.5).verdict == NOT_MATCHED
     assert check("grasp", 0.5).gap > 0
 
 
 def test_a_reconstruction_refutes_nothing(tmp_path: Path, check: Check) -> None:
-    write_cell(tmp_path, "dense", [0.86])
-    write_cell(tmp_path, "seven_pre", [0.70], sparsity=0.5)
+    write_cell(tmp_path, "dense", around(0.865))
+    write_cell(tmp_path, "seven_pre", around(0.70), sparsity=0.5)
     assert check("seven_pre", 0.5).verdict == NOT_OURS == "not matched by our reconstruction"
+
+
+def test_one_seed_gives_no_verdict(tmp_path: Path, check: Check) -> None:
+    write_cell(tmp_path, "dense", [0.86])
+    write_cell(tmp_path, "snip", [0.7566], sparsity=0.5)
+    write_cell(tmp_path, "grasp", [0.60], sparsity=0.5)
+    found = check("snip", 0.5)
+    assert found.verdict == "one seed: +0.4 points" and math.isnan(found.tolerance)
+    assert check("grasp", 0.5).verdict == "one seed: -19.3 points"
+    assert "our dense baseline has one seed: it cannot be checked" in words(found, False)
+
+
+def test_a_tolerance_that_lets_everything_pass_tells_nothing(tmp_path: Path, check: Check) -> None:
+    """Two seeds: Student's t is 12.7, and 17 points would be matched. A wider miss is still one."""
+    write_cell(tmp_path, "snip", [0.75, 0.76], sparsity=0.5)
+    write_cell(tmp_path, "grasp", [0.50, 0.51], sparsity=0.5)
+    assert check("snip", 0.5).verdict == FEW_SEEDS == "too few seeds to tell"
+    assert check("snip", 0.5).tolerance > 0.15
+    assert check("grasp", 0.5).verdict == NOT_MATCHED
+
+
+def test_tolerances_by_hand() -> None:
+    ours = summarise(around(0.8))
+    plain = Row(
+        source="S", locator="L", kind="table", task="none", model="m", method="snip",
+        metric="accuracy", value=0.8, error=0.0005,
+    )  # fmt: skip
+    # One number of unknown spread: ours stands for theirs, and sqrt(1/5 + 1) of it is the error.
+    assert tolerate(plain, ours) == pytest.approx(T4 * ours.std * math.sqrt(1.2) + 0.0005)
+    # A mean of 20: the error of theirs nearly goes.
+    many = replace(plain, seeds=20)
+    assert tolerate(many, ours) == pytest.approx(T4 * ours.std * math.sqrt(0.25) + 0.0005)
+    # Printed 0.9 ± 0.01 of 5: pooled, with 8 degrees of freedom.
+    printed = replace(plain, std=0.01, seeds=5)
+    pooled = math.sqrt((1e-4 + 1e-5) / 2)
+    assert tolerate(printed, ours) == pytest.approx(2.306004 * pooled * math.sqrt(0.4) + 0.0005)
+    # Without their number of seeds: the error of one, the freedom of two.
+    pooled = math.sqrt((1e-4 + 4 * 1e-5) / 5)
+    unsure = replace(plain, std=0.01)
+    assert tolerate(unsure, ours) == pytest.approx(2.570582 * pooled * math.sqrt(1.2) + 0.0005)
+    # The middle of a range: half of it, and our own error.
+    ranged = replace(plain, tolerance=0.003)
+    assert tolerate(ranged, ours) == pytest.approx(0.003 + T4 * ours.std / math.sqrt(5))
 
 
 def test_no_runs_is_said(tmp_path: Path, check: Check) -> None:
@@ -156,7 +225,7 @@ def test_no_runs_is_said(tmp_path: Path, check: Check) -> None:
 def test_another_setting_is_never_matched(
     tmp_path: Path, check: Check, changes: dict[str, Any], told: str
 ) -> None:
-    write_cell(tmp_path, "snip", [0.7526], sparsity=0.5, **changes)  # the published value itself
+    write_cell(tmp_path, "snip", around(0.7526), sparsity=0.5, **changes)  # the value itself
     found = check("snip", 0.5)
     assert found.verdict == NOT_COMPARABLE
     assert told in words(found, True)
@@ -167,7 +236,7 @@ def test_epochs_matter_beyond_a_factor_of_two(tmp_path: Path) -> None:
     value = 0.843
     for epochs, verdict in ((8, MATCHED), (4, NOT_COMPARABLE), (21, NOT_COMPARABLE)):
         root = tmp_path / str(epochs)
-        write_cell(root, "platon", [value], sparsity=0.9, epochs=epochs)
+        write_cell(root, "platon", around(value), sparsity=0.9, epochs=epochs)
         (found,) = (
             item
             for item in check_rows(paper, split_cells(collect([root]).records))
@@ -181,25 +250,30 @@ def test_epochs_matter_beyond_a_factor_of_two(tmp_path: Path) -> None:
 
 
 def test_a_dense_baseline_that_misses_makes_the_rest_void(tmp_path: Path, check: Check) -> None:
-    write_cell(tmp_path, "dense", [0.70])
-    write_cell(tmp_path, "snip", [0.7526], sparsity=0.5)
+    write_cell(tmp_path, "dense", around(0.70))
+    write_cell(tmp_path, "snip", around(0.7526), sparsity=0.5)
     found = check("snip", 0.5)
     assert found.verdict == NOT_COMPARABLE
+    # 85.20 to 87.70 are published, and five seeds of ours leave 0.39 points.
     assert words(found, True) == (
-        "our dense baseline has accuracy 70.00, published ones 85.20 to 87.70"
+        "our dense baseline has accuracy 70.00, published ones allow 84.81 to 88.09"
     )
 
 
-def test_without_a_dense_baseline_it_is_said(tmp_path: Path, check: Check) -> None:
-    write_cell(tmp_path, "snip", [0.7526], sparsity=0.5)
+def test_a_dense_baseline_is_one_of_the_same_recipe(tmp_path: Path, check: Check) -> None:
+    """Dense runs of one epoch say nothing of methods that were trained for ten, either way."""
+    write_cell(tmp_path, "dense", around(0.70), epochs=1)
+    write_cell(tmp_path, "snip", around(0.7526), sparsity=0.5)
     found = check("snip", 0.5)
     assert found.verdict == MATCHED
-    assert "our dense baseline is not there: it cannot be checked" in words(found, False)
+    assert "our dense baseline of this recipe is not there: it cannot be checked" in words(
+        found, False
+    )
 
 
 def test_a_bound_is_met_on_its_side(tmp_path: Path, check: Check) -> None:
-    for value, verdict in ((0.30, MATCHED), (0.709, MATCHED), (0.72, NOT_MATCHED)):
-        write_cell(tmp_path, "force", [value], task="glue/mnli", sparsity=0.9)  # "< 70"
+    for value, verdict in ((0.30, MATCHED), (0.709, MATCHED), (0.73, NOT_MATCHED)):
+        write_cell(tmp_path, "force", around(value), task="glue/mnli", sparsity=0.9)  # "< 70"
         assert check("force", 0.9, "glue/mnli").verdict == verdict
 
 
@@ -213,15 +287,18 @@ def test_sparsity_is_that_of_the_papers_denominator(tmp_path: Path, check: Check
 
 
 def test_the_nearest_setting_is_taken_whatever_its_value(tmp_path: Path, check: Check) -> None:
-    write_cell(tmp_path, "snip", [0.7526], sparsity=0.5, model="minilm")
-    write_cell(tmp_path, "snip", [0.60], sparsity=0.5)
+    write_cell(tmp_path, "snip", around(0.7526), sparsity=0.5, model="minilm")
+    write_cell(tmp_path, "snip", around(0.60), sparsity=0.5)
     found = check("snip", 0.5)
     assert (found.verdict, found.others) == (NOT_MATCHED, 1)
 
 
-def test_controls_are_not_the_method(tmp_path: Path, check: Check) -> None:
-    write_cell(tmp_path, "snip", [0.7526], sparsity=0.5, control="shuffle")
-    assert check("snip", 0.5).verdict == NO_RUNS
+def test_controls_are_not_the_method_but_a_row_may_be_of_one(tmp_path: Path) -> None:
+    write_cell(tmp_path, "snip", around(0.7526), sparsity=0.5, control="shuffle")
+    cells = split_cells(collect([tmp_path]).records)
+    (row,) = (r for r in SEVEN.rows if (r.method, r.task, r.sparsity) == ("snip", "glue/mrpc", 0.5))
+    paper = replace(SEVEN, rows=(row, replace(row, control="shuffle")))
+    assert [found.verdict for found in check_rows(paper, cells)] == [NO_RUNS, MATCHED]
 
 
 def test_times_belong_to_their_machine(tmp_path: Path) -> None:
@@ -316,7 +393,54 @@ def test_another_model_can_show_an_order_and_is_named(tmp_path: Path) -> None:
     ]
 
 
-def test_runs_of_two_settings_are_not_paired(tmp_path: Path) -> None:
-    write_cell(tmp_path, "snip", [0.6] * 6, task="glue/mnli", sparsity=0.8, epochs=3)
+def test_runs_of_two_recipes_are_not_paired(tmp_path: Path) -> None:
+    write_cell(tmp_path, "snip", [0.6] * 6, task="glue/mnli", sparsity=0.8, epochs=1)
     write_cell(tmp_path, "seven_pre", [0.8] * 6, task="glue/mnli", sparsity=0.8, epochs=10)
-    assert claim(tmp_path, "seven_pre", "snip", 0.8, "glue/mnli").words == NO_RUNS
+    found = claim(tmp_path, "seven_pre", "snip", 0.8, "glue/mnli")
+    assert found.words == NOT_ALIKE and math.isnan(found.p)
+    assert [d.words for d in found.differences if d.matters] == [
+        "seven_pre against snip: trainer.max_epochs 10 against 1"
+    ]
+
+
+def test_a_claim_does_not_stand_on_a_rival_of_500_examples(tmp_path: Path) -> None:
+    """SNIP on 500 training examples loses every seed; that is no property of SNIP."""
+    few = {"recipe": {"task.data.train_examples": 500}, "trained": 500}
+    write_cell(tmp_path, "snip", [0.6] * 10, task="glue/mnli", sparsity=0.8, **few)
+    write_cell(tmp_path, "seven_pre", [0.8] * 10, task="glue/mnli", sparsity=0.8)
+    found = claim(tmp_path, "seven_pre", "snip", 0.8, "glue/mnli")
+    assert found.words == NOT_ALIKE
+    told = [d.words for d in found.differences if d.matters]
+    assert told == [
+        "seven_pre against snip: task.data.train_examples none against 500",
+        "snip: trained on 500 of 392,702 examples",
+    ]
+    # With a SNIP of the whole set beside it, that one is taken, though its margin is smaller.
+    write_cell(tmp_path, "snip", [0.79] * 10, task="glue/mnli", sparsity=0.8)
+    found = claim(tmp_path, "seven_pre", "snip", 0.8, "glue/mnli")
+    assert (found.words, found.gain) == ("holds", pytest.approx(0.01))
+
+
+def test_what_differs_is_listed_for_both_sides(tmp_path: Path) -> None:
+    """The lower side alone was scored on a part: the claim says so."""
+    for method, value in (("snip", 0.6), ("seven_pre", 0.8)):
+        linears = {"model": "minilm"}
+        write_cell(tmp_path, method, [value] * 6, task="glue/mnli", sparsity=0.8, **linears)
+    for path in tmp_path.rglob("result.json"):
+        record = json.loads(path.read_text())
+        if record["pruner"] == "snip":
+            record["cost"]["example_equivalents"]["training"] /= 2
+            path.write_text(json.dumps(record))
+    found = claim(tmp_path, "seven_pre", "snip", 0.8, "glue/mnli")
+    assert [d.words for d in found.differences if d.matters] == [
+        "snip: trained on 176,716 of 392,702 examples",
+        "model: ours minilm, published bert_base",
+    ]
+
+
+def test_runs_without_a_recipe_prove_no_claim(tmp_path: Path) -> None:
+    for method, value in (("snip", 0.6), ("seven_pre", 0.8)):
+        write_cell(tmp_path, method, [value] * 6, task="glue/mnli", sparsity=0.8, config=False)
+    found = claim(tmp_path, "seven_pre", "snip", 0.8, "glue/mnli")
+    assert found.words == NOT_ALIKE
+    assert "a recipe that is not recorded" in found.differences[0].words

@@ -16,6 +16,7 @@ from seven_bench.running.run import run
 from seven_bench.settings.identity import identify
 from seven_bench.store.masks import load_masks
 from seven_bench.store.record import read_record
+from seven_bench.training.pruning_callback import PruningCallback
 from tests.conftest import SHORT
 
 QUICK = ("start=init", "trainer.max_epochs=2", *SHORT[2:])
@@ -135,6 +136,25 @@ def test_weights_are_rewound_to_a_step(make_config, starts):
     run(short)
     alone = load_file(folder_of(short) / "model.safetensors")
     assert all(torch.equal(kept[name], value) for name, value in alone.items())
+
+
+def test_a_rewound_round_goes_on_with_the_learning_rates_of_its_step(make_config, monkeypatch):
+    """Step 7 of 80: the rates of steps 8 to 80, once more; 73 steps of examples are billed."""
+    rates: list[list[float]] = []
+    watched = PruningCallback.on_before_optimizer_step
+
+    def watch(self, trainer, module, optimizer):
+        if trainer.global_step == 0:
+            rates.append([])
+        rates[-1].append(optimizer.param_groups[0]["lr"])
+        watched(self, trainer, module, optimizer)
+
+    monkeypatch.setattr(PruningCallback, "on_before_optimizer_step", watch)
+    config = make_config("pruner=lth", "sparsity=0.2", "pruner.rounds.rewind=7it", *QUICK)
+    record = run(config)
+    dense, pruned = rates
+    assert len(dense) == 80 and pruned == dense[7:]
+    assert record["cost"]["example_equivalents"]["training"] == 3 * (1259 + 33 * 32)
 
 
 def test_one_shot_after_prunes_what_was_trained(make_config, starts):

@@ -17,8 +17,8 @@ def main(rank: int, world: int, folder: Path, methods: list[str]) -> None:
         os.environ["NODE_RANK"] = "0"
         store = dist.FileStore(str(folder / "meeting"), world)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
-    from seven_bench.running import prune_and_train as module
-    from seven_bench.training.fit import Machine
+    from seven_bench.running import scoring as module
+    from seven_bench.training.context import Device
     from tests.training.test_every_method import composed, train
 
     updates: list[str] = []
@@ -38,7 +38,7 @@ def main(rank: int, world: int, folder: Path, methods: list[str]) -> None:
             config["pruner"]["calibration"]["batch_size"] = 5
             config["pruner"]["calibration"]["examples"] *= 5
         updates.clear()
-        done = train(config, "vit", machine=Machine("cpu", world))
+        done = train(config, "vit", device=Device("cpu", world))
         found[method] = {
             "updates": list(updates), "masks": dict(done.masks), "state": done.state,
             "losses": done.losses,

@@ -68,7 +68,7 @@ def test_the_ledger_drops_a_new_key_at_its_old_value(make_config, monkeypatch):
     config = make_config()
     old = identify(config).run_id
     newer = {**config, "trainer": {**config["trainer"], "later": 0}}
-    monkeypatch.setattr(identity, "LEDGER", {"trainer.later": 0})
+    monkeypatch.setattr(identity, "LEDGER", {**identity.LEDGER, "trainer.later": 0})
     assert identify(newer).run_id == old
     newer["trainer"]["later"] = 1
     assert identify(newer).run_id != old

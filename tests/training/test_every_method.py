@@ -13,23 +13,24 @@ from hydra import compose, initialize_config_dir
 
 from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet, kept_count, prunable_parameters
+from seven_bench.running.job import Below, Job
 from seven_bench.running.prune_and_train import train_pruned
-from seven_bench.running.rounds import Below, level_below
+from seven_bench.running.rounds import level_below
 from seven_bench.running.run import recipe_of
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import checked
 from seven_bench.settings.identity import conf_dir
 from seven_bench.training.checkpoint import Checkpoint
+from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import reset_process
-from seven_bench.training.fit import Machine, evaluate
+from seven_bench.training.fit import evaluate
 from seven_bench.training.pruning_callback import PruningCallback
 from tests.training import tiny
 
 METHODS = sorted(path.stem for path in (conf_dir() / "pruner").glob("*.yaml"))
 OPTIMIZERS = {"sgd": 0.03, "adamw": 0.01}  # name: learning rate
 EPOCHS, STEPS_AN_EPOCH = 3, 8
-METRIC = {"name": "accuracy", "higher_is_better": True}
-CPU = Machine("cpu")
+CPU = Device("cpu")
 KILLED_AT = 11  # batches: in the middle of the second epoch, and of pruning
 SHORT = (
     "start=init", "logger=none", "progress=false", "trainer.threads=1", "trainer.accelerator=cpu",
@@ -71,9 +72,9 @@ class WatchedModule(tiny.TinyModule):
         if self.kill_at == self.trainer.current_epoch * STEPS_AN_EPOCH + batch_idx + 1:
             next(c for c in self.trainer.callbacks if isinstance(c, Checkpoint)).every = 0
         callback = self.pruning
-        if callback.masking != "regrow" or callback.pruner.settled:
+        if not callback.masking.growing:
             assert_zero(callback.params, callback.masks)
-        if callback.masking == "hard":
+        if callback.pruner.masking == "hard":
             before = getattr(self, "before", callback.masks)
             assert not any(bool((callback.masks[n] & ~before[n]).any()) for n in before), "back"
             self.before = callback.masks
@@ -114,7 +115,7 @@ def composed(method: str, optimizer: str):
         return checked(compose("config", given))
 
 
-def train(config, model, seed=0, sparsity=None, checkpoint=None, kill_at=None, machine=CPU) -> Done:
+def train(config, model, seed=0, sparsity=None, checkpoint=None, kill_at=None, device=CPU) -> Done:
     """One run without its folder; rounds below it are done first."""
     config = {**config, "seed": seed, "sparsity": target(config) if sparsity is None else sparsity}
     lower = level_below(config)
@@ -127,12 +128,11 @@ def train(config, model, seed=0, sparsity=None, checkpoint=None, kill_at=None, m
     reset_process(seed, 1, True)
     module.kill_at = kill_at
     params = prunable_parameters(module.model)
-    config = {**config, "task": {**config["task"], "metric": METRIC}}
-    trained, _ = train_pruned(config, module, params, data, machine, [], None, below, checkpoint)
-    pruning = module.pruning.pruner
-    score = {} if pruning is None else pruning.state_dict()
+    context = Context("accuracy", device=device, checkpoint=checkpoint)
+    trained, _ = train_pruned(Job(config, module, params, data, context, below=below))
+    score = module.pruning.pruner.state_dict()
     losses = [*(found.losses if lower is not None else []), *module.losses]
-    metrics = evaluate(module, data, machine, trained.last)
+    metrics = evaluate(module, data, device, trained.last)
     return Done(trained.last_masks, trained.last, trained.best, score, metrics, losses)
 
 

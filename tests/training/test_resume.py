@@ -137,12 +137,12 @@ def test_a_checkpoint_holds_effective_weights_under_plain_names_and_loads_safely
             run(config)
         found = torch.load(folder_of(config) / CHECKPOINT, weights_only=True)
         state = found["state_dict"]
-        pruning = found["callbacks"]["PruningCallback"]
-        masks = {k.removeprefix("mask/"): v for k, v in pruning.items() if k.startswith("mask/")}
+        saved = found["callbacks"]["PruningCallback"]
+        masks = {k.removeprefix("mask/"): v for k, v in saved.items() if k.startswith("mask/")}
         assert 0 < MaskSet(masks).sparsity < 0.9
         for name, mask in masks.items():
             assert int(state[f"model.{name}"][~mask].count_nonzero()) == 0
-        kept = [name for name in pruning if name.startswith("dense/")]
+        kept = [name for name in saved if name.startswith("dense/")]
         assert len(kept) == (0 if method == "seven_dyn" else len(masks))
 
 

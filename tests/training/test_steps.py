@@ -10,15 +10,16 @@ from pytorch_lightning.plugins import MixedPrecision
 from baselines.movement import MovementScore
 from baselines.snip import SnipScore
 from seven_bench.pruning import Cubic, MaskSet, SevenScore, prunable_parameters
-from seven_bench.pruning.pruner import Method, Pruner
+from seven_bench.pruning.pruner import Method, Pruner, Settled
+from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import reset_process
 from seven_bench.training.finetune import Finetune, Recipe, freeze_others
-from seven_bench.training.fit import Machine, fit
+from seven_bench.training.fit import fit
 from seven_bench.training.pruning_callback import PruningCallback
 from tests.training import tiny
-from tests.training.test_golden import COLUMNS, LR, NAME, ROWS, Line, LineModule
+from tests.training.test_golden import COLUMNS, LR, MSE, NAME, ROWS, Line, LineModule
 
-METRIC = {"name": "accuracy", "higher_is_better": True}
+CPU = Context("accuracy", device=Device("cpu"))
 
 
 def line(epochs=8, score=None, masking="hard", masks=None, **settings):
@@ -28,12 +29,12 @@ def line(epochs=8, score=None, masking="hard", masks=None, **settings):
     module, data = LineModule(recipe), Line(seed=0, batch_size=32, files={"": Path()})
     data.setup()
     params = {NAME: module.model.layer.weight}
-    pruner = None
+    pruner = Settled(masks or MaskSet.ones(params))
     if score is not None:
         schedule = Cubic(start="2it", steps="4it", warmup="2it")
         method = Method(score, schedule, 0.5, masking=masking)
         pruner = Pruner(method, schedule.plan(epochs, 1), params, torch.Generator())
-    callback = PruningCallback(params, masks or MaskSet.ones(params), pruner)
+    callback = PruningCallback(params, pruner)
     return module, data, callback
 
 
@@ -75,7 +76,7 @@ def test_scores_are_taken_in_float32_on_unscaled_gradients():
     assert callback.skipped_steps == 0
     scored = callback.pruner.method.score.total[NAME]
     module, data, plain = line(8, SnipScore(), lr_schedule="constant", warmup=0.0)
-    fit(module, data, plain, Machine("cpu"), {"name": "mse", "higher_is_better": False})
+    fit(module, data, plain, MSE)
     assert scored.dtype == torch.float32
     expected = plain.pruner.method.score.total[NAME]
     assert torch.allclose(scored, expected, rtol=0.02, atol=0.02 * float(expected.abs().max()))
@@ -99,8 +100,8 @@ def scores_of(batch_size: int, accumulate: int) -> tuple[SevenScore, MaskSet]:
     score, schedule = SevenScore(), Cubic(warmup="0it", steps="2it")
     method = Method(score, schedule, 0.5)
     pruner = Pruner(method, schedule.plan(2, 2), params, torch.Generator())
-    callback = PruningCallback(params, MaskSet.ones(params), pruner)
-    fit(module, data, callback, Machine("cpu"), METRIC)
+    callback = PruningCallback(params, pruner)
+    fit(module, data, callback, CPU)
     return score, callback.masks
 
 
@@ -124,7 +125,7 @@ def test_gradients_of_removed_weights_do_not_count_in_clipping():
     x, y = train["x"].double(), train["y"].double()
     gradient = ((x @ weight.T - y).T @ x / len(x)) * living
     assert gradient.norm() > 0.1
-    fit(module, data, callback, Machine("cpu"), {"name": "mse", "higher_is_better": False})
+    fit(module, data, callback, MSE)
     expected = weight - LR * 0.1 * gradient / gradient.norm()
     assert torch.allclose(callback.params[NAME].detach().double(), expected, atol=1e-6)
 
@@ -139,8 +140,8 @@ def test_moments_of_removed_weights_are_zero(optimizer):
     pruner = Pruner(
         Method(SevenScore(), schedule, 0.5), schedule.plan(16, 8), params, torch.Generator()
     )
-    callback = PruningCallback(params, MaskSet.ones(params), pruner)
-    fit(module, data, callback, Machine("cpu"), METRIC)
+    callback = PruningCallback(params, pruner)
+    fit(module, data, callback, CPU)
     state = module.trainer.optimizers[0].state
     checked = 0
     for name, mask in callback.masks.items():
@@ -164,10 +165,10 @@ def test_a_frozen_weight_is_scored_and_removed_but_not_trained():
     pruner = Pruner(
         Method(SevenScore(), schedule, 0.5), schedule.plan(24, 8), params, torch.Generator()
     )
-    callback = PruningCallback(params, MaskSet.ones(params), pruner)
+    callback = PruningCallback(params, pruner)
     wanted = []
     module.on_train_batch_end = lambda *_: wanted.append(params[frozen[0]].requires_grad)
-    fit(module, data, callback, Machine("cpu"), METRIC)
+    fit(module, data, callback, CPU)
     assert callback.masks.kept == callback.masks.total - callback.masks.total // 2
     assert any(not bool(callback.masks[name].all()) for name in frozen)
     for name, value in before.items():
@@ -182,4 +183,4 @@ def test_a_gradient_that_is_not_finite_is_a_clear_error(method):
     data.splits["train"].columns["x"][3, 5] = float("inf")
     data.splits["train"].columns["y"][:, 0] = 0
     with pytest.raises(ValueError, match=rf"gradient of {NAME} is not finite at step 0"):
-        fit(module, data, callback, Machine("cpu"), {"name": "mse", "higher_is_better": False})
+        fit(module, data, callback, MSE)

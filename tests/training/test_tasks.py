@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from seven_bench.data.making import make_data
 from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet, kept_count, prunable_parameters
+from seven_bench.running.job import Job
 from seven_bench.running.prune_and_train import train_pruned
 from seven_bench.running.run import recipe_of, run
 from seven_bench.settings.building import build
@@ -20,8 +21,8 @@ from seven_bench.settings.identity import conf_dir, dense_start, identify
 from seven_bench.store.masks import load_masks
 from seven_bench.store.record import read_record
 from seven_bench.training.checkpoint import Checkpoint
+from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import reset_process
-from seven_bench.training.fit import Machine
 from seven_bench.training.start import starting_model
 from tests.data.synthetic import write_for
 
@@ -184,6 +185,11 @@ def shortened(pruner, task, model, data_root, output_root):
     raise AssertionError(f"{pruner} cannot be shortened")
 
 
+def context_of(config, checkpoint=None):
+    metric = config["task"]["metric"]
+    return Context(metric["name"], metric["higher_is_better"], Device("cpu"), checkpoint=checkpoint)
+
+
 @pytest.mark.parametrize("model", SUBJECTS)
 @pytest.mark.parametrize("pruner", [*methods()])
 def test_every_method_before_or_during_training(subjects, data_root, tmp_path, pruner, model):
@@ -192,7 +198,7 @@ def test_every_method_before_or_during_training(subjects, data_root, tmp_path, p
     module = build(config["task"]["module"], model=copy.deepcopy(start), recipe=recipe_of(config))
     params = prunable_parameters(module.model)
     reset_process(0, 1, True)
-    trained, _ = train_pruned(config, module, params, data, Machine("cpu"), [])
+    trained, _ = train_pruned(Job(config, module, params, data, context_of(config)))
     total = sum(p.numel() for p in params.values())
     if config["pruner"]["cut"] == "exact":
         assert trained.last_masks.kept == kept_count(total, 0.5)
@@ -316,9 +322,7 @@ def test_lora_goes_on_where_it_stopped(config_of, tmp_path):
 
             module.on_train_batch_start = stop
         params = prunable_parameters(model)
-        return train_pruned(
-            config, module, params, data, Machine("cpu"), [], checkpoint=checkpoint
-        )[0]
+        return train_pruned(Job(config, module, params, data, context_of(config, checkpoint)))[0]
 
     whole = train()
     path = tmp_path / "last.ckpt"

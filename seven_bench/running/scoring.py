@@ -1,0 +1,158 @@
+"""A method of the config, made; and its scoring of a model at rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import repeat
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seven_bench import ranks
+from seven_bench.errors import ConfigError
+from seven_bench.pruning import MaskSet, Params
+from seven_bench.pruning.calibration import passes, prune_before
+from seven_bench.pruning.controls import Control
+from seven_bench.pruning.prunable import stacked_names
+from seven_bench.pruning.pruner import Method, Pruner
+from seven_bench.pruning.suppliers import tempered
+from seven_bench.running.job import Cost, Job
+from seven_bench.settings.building import build
+from seven_bench.settings.checks import calibration_batches
+from seven_bench.settings.identity import Config
+from seven_bench.training.environment import random_state, restore_random_state
+from seven_bench.training.finetune import optimizer_steps
+
+SCORING_SEED = 7_919  # added to the run's seed: scoring draws from a generator of its own
+
+
+def make_method(config: Config) -> Method:
+    """The score of the config and what is composed around it."""
+    pruner = config["pruner"]
+    return Method(
+        name=pruner["name"],
+        score=build(pruner["score"]),
+        schedule=build(pruner["schedule"]),
+        sparsity=config["sparsity"],
+        distribution=pruner["distribution"],
+        pattern=pruner["pattern"],
+        rescore=pruner["rescore"],
+        observe_at=pruner["observe_at"],
+        cut=pruner["cut"],
+        masking=pruner["masking"],
+        begin=pruner["begin"],
+        takes_step=pruner["takes_step"],
+    )
+
+
+def pruner_during(job: Job) -> Pruner:
+    """The method, laid over the steps of training.
+
+    Raises: ConfigError when they are too few for its schedule.
+    """
+    method = make_method(job.config)
+    total, epoch = optimizer_steps(job.module.recipe, job.data.size("train"))
+    try:
+        plan = method.schedule.plan(total, epoch)
+    except ValueError as error:
+        raise ConfigError(f"pruner={method}: {error} (of training)") from error
+    return Pruner(method, plan, job.params, _generator(job.config), on_update=same_masks)
+
+
+def score_and_prune(job: Job, masks: MaskSet | None = None) -> tuple[MaskSet, Cost]:
+    """Scores the model as it is and removes weights, beyond those that `masks` have removed."""
+    began = time.perf_counter()
+    config, module, params = job.config, job.module, job.params
+    device = job.context.device.here()
+    module.model.to(device)
+    method, examples = make_method(config), Calibration(job)
+    stacked = stacked_names(module.model, params)
+    control = Control(config["control"]["name"], _scoring_seed(config), stacked)
+    method = replace(method, score=control.score(method.score))
+    pruner = Pruner(
+        method,
+        method.schedule.plan(examples.steps, examples.steps),
+        params,
+        _generator(config),
+        masks.to(device) if masks is not None else None,
+        same_masks,
+    )
+
+    def redraw() -> None:
+        module.model.load_state_dict(build(config["model"]["build"]).state_dict())
+
+    state, start = random_state(), control.start(params)
+    masks = prune_before(
+        pruner,
+        module.model,
+        params,
+        examples.loss,
+        control.batches(examples.batches()),
+        examples.mean,
+        module.examples,
+    )
+    masks = control.masks(masks, params, start, method.pattern, redraw)
+    bill = examples.bill(method.score.needs)
+    restore_random_state(state)
+    return masks, Cost(bill, time.perf_counter() - began)
+
+
+class Calibration:
+    """The training examples that a score is shown; none where it looks at the weights alone."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.settings = job, job.config["pruner"]["calibration"]
+        self.steps = calibration_batches(job.config)
+        self.device = job.context.device.here()
+        self.weight = 1.0  # of this process's share of a batch
+        if self.settings is not None:
+            self.weight = job.data.calibration_weight(self.settings["batch_size"])
+
+    def batches(self, number: int | None = None) -> Iterable[Any]:
+        """So many batches on the device (default: all there are); None for each where none is."""
+        if self.settings is None:
+            return repeat(None, number or self.steps)
+        seed, size = _scoring_seed(self.job.config), self.settings["batch_size"]
+        batches = self.job.data.calibration_batches(number or self.steps, size, seed)
+        move = self.job.module.transfer_batch_to_device
+        return (move(batch, self.device, 0) for batch in batches)
+
+    def loss(self, batch: Any) -> Tensor:
+        """The mean loss of a batch, at the temperature that the settings say."""
+        temperature = (self.settings or {}).get("temperature") or 1.0
+        loss = self.job.module.loss
+        return loss(batch) if temperature == 1 else tempered(loss, temperature)(batch)
+
+    def mean(self, gathered: Params) -> Params:
+        """The mean over the processes that share a batch of what each has gathered."""
+        if self.weight != 1:
+            gathered = {name: tensor * self.weight for name, tensor in gathered.items()}
+        return ranks.mean_(gathered)
+
+    def bill(self, needs: frozenset[str]) -> float:
+        """Example equivalents of supplying `needs` for all examples."""
+        if self.settings is None:
+            return 0.0
+        (batch,) = self.batches(1)
+        model, loss = self.job.module.model, self.job.module.loss
+        examples: int = self.settings["examples"]
+        return examples * passes(needs, model, self.job.params, loss, batch)
+
+
+def _scoring_seed(config: Config) -> int:
+    seed: int = config["seed"]
+    return seed + SCORING_SEED
+
+
+def _generator(config: Config) -> torch.Generator:
+    """The same in every process of a run: random scores are the run's, not the process's."""
+    return torch.Generator().manual_seed(_scoring_seed(config))
+
+
+def same_masks(masks: MaskSet) -> None:
+    """Raises RuntimeError unless all processes of the run hold these masks."""
+    if ranks.world() > 1:
+        ranks.require_same("masks", masks.hash())
