@@ -12,7 +12,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 from seven_bench.commands.report import Report, write_report
 from seven_bench.settings.checks import checked
-from seven_bench.settings.identity import Config, conf_dir
+from seven_bench.settings.conf import conf_dir
+from seven_bench.settings.model import Settings
 from tests.results.synthetic import make_record, write_grid, write_run
 
 ROOT = Path(__file__).parents[1]
@@ -36,9 +37,9 @@ def _no_network_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make_config(tmp_path: Path):
-    """A checked config of the given overrides, writing below the test's own folder."""
+    """Checked settings of the given overrides, writing below the test's own folder."""
 
-    def make(*overrides: str) -> Config:
+    def make(*overrides: str) -> Settings:
         GlobalHydra.instance().clear()
         given = [*overrides]
         if not any(o.startswith("output_root=") for o in given):

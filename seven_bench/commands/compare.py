@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from seven_bench.commands.options import add_unsealed, print_left_out
 from seven_bench.errors import ConfigError
-from seven_bench.settings.identity import conf_dir
+from seven_bench.settings.conf import conf_dir
 
 if TYPE_CHECKING:
     from seven_bench.results.comparison import Comparison

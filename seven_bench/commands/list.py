@@ -17,9 +17,11 @@ import yaml
 
 from seven_bench.pruning.distributions import DISTRIBUTIONS
 from seven_bench.pruning.patterns import PATTERNS
-from seven_bench.settings.checks import with_defaults
-from seven_bench.settings.identity import conf_dir
-from seven_bench.settings.validity import allowed_distributions, allowed_timings
+from seven_bench.settings.building import check_target
+from seven_bench.settings.conf import conf_dir
+from seven_bench.settings.model import Pruner
+from seven_bench.settings.node import read
+from seven_bench.settings.validity import allowed_distributions, allowed_timings, check_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -97,17 +99,19 @@ def matrix(methods: Iterable[Choice]) -> list[Row]:
     """
     rows = []
     for choice in methods:
-        if choice.node["timing"] == "none":
+        pruner = read(Pruner, choice.node, "pruner.")
+        if pruner.timing == "none":
             continue
-        pruner = with_defaults(choice.node)
+        check_whole(pruner)
+        check_target(pruner.score, "pruner.score")
         for timing in allowed_timings(pruner):
             distributions = {
                 pattern: allowed_distributions(pruner, pattern)
                 for pattern in PATTERNS
                 if timing in allowed_timings(pruner, pattern)
             }
-            own = timing == pruner["timing"]
-            rows.append(Row(choice.name, timing, pruner["masking"], own, distributions))
+            own = timing == pruner.timing
+            rows.append(Row(choice.name, timing, pruner.masking, own, distributions))
     return rows
 
 

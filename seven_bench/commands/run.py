@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from seven_bench.commands import FULL_ERROR, describe_verbs
 from seven_bench.commands.complaints import complain
 from seven_bench.errors import ConfigError
-from seven_bench.settings.identity import conf_dir
+from seven_bench.settings.conf import conf_dir
 
 WANTS_TRACE = os.environ.get(FULL_ERROR) == "1"  # as the user set it, before `main` does
 
@@ -46,24 +46,24 @@ def perform(composed: DictConfig) -> float | None:
     from seven_bench.settings.identity import identify
     from seven_bench.store.run_folder import BusyError, RunFolder
 
-    config = checked(composed)
-    folder = RunFolder(identify(config).folder(config["output_root"]))
-    if config["dry_run"]:
+    settings = checked(composed)
+    folder = RunFolder(identify(settings).folder(settings.output_root))
+    if settings.dry_run:
         from seven_bench.running.dry_run import print_plan
 
-        print_plan([config])
+        print_plan([settings])
         return None
     record, verb = folder.record(), "already done"
     if record is None:
         from seven_bench.running.run import run
 
         try:
-            record, verb = run(config), "done"
+            record, verb = run(settings), "done"
         except BusyError as error:
             print(f"skipped: {error}", flush=True)
             return None
         except OSError as error:
-            root = config["output_root"]
+            root = settings.output_root
             if error.filename is None or not str(error.filename).startswith(str(root)):
                 raise
             raise ConfigError(

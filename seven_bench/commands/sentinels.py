@@ -12,7 +12,7 @@ from seven_bench.errors import ConfigError
 
 if TYPE_CHECKING:
     from seven_bench.results.sentinel_rows import SentinelRow
-    from seven_bench.store.finished import FinishedRun
+    from seven_bench.running.sentinel_analysis import Analysed
 
 SPLITS = ("validation", "test")  # held out of training: no score has seen them
 EPILOG = """\
@@ -61,7 +61,7 @@ def main(options: argparse.Namespace) -> int:
     chosen = Options(
         options.batches, options.batch_size, options.split, options.dropout, options.device
     )
-    analyses: list[tuple[FinishedRun, dict[str, Any]]] = []
+    analyses: list[tuple[Analysed, dict[str, Any]]] = []
     for group in group_runs(runs):
         try:
             analyses += analyse(group, chosen)
@@ -73,7 +73,7 @@ def main(options: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _print_table(analyses: Sequence[tuple[FinishedRun, dict[str, Any]]]) -> None:
+def _print_table(analyses: Sequence[tuple[Analysed, dict[str, Any]]]) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -25,7 +25,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from seven_bench.commands.complaints import one_line
 from seven_bench.errors import ConfigError
 from seven_bench.settings.checks import checked
-from seven_bench.settings.identity import Config, dense_start, identify
+from seven_bench.settings.identity import dense_start, identify
+from seven_bench.settings.model import Settings
 from seven_bench.store.run_folder import RunFolder
 
 PLUGIN_MODULE = "hydra_plugins.seven_bench"  # Hydra takes plugins from this namespace alone
@@ -34,10 +35,10 @@ PLAIN = ("sparsity", "seed")  # set on a copy of a composed config, without comp
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a suite: the overrides that make it, its config, and its folder."""
+    """One run of a suite: the overrides that make it, its settings, and its folder."""
 
     overrides: tuple[str, ...]
-    config: Config
+    settings: Settings
     folder: RunFolder
 
     @property
@@ -104,7 +105,7 @@ class SuiteSweeper(Sweeper):
         if self.config.dry_run:
             from seven_bench.running.dry_run import print_plan
 
-            print_plan([job.config for job in mine])
+            print_plan([job.settings for job in mine])
         elif todo:
             todo = _starts_first(todo)
             batch = [list(job.overrides) for job in todo]
@@ -148,13 +149,14 @@ class SuiteSweeper(Sweeper):
         composed = self._composed[grouped].copy()
         for override in OverridesParser.create().parse_overrides(list(plain.values())):
             composed[override.key_or_group] = override.value()
-        config = checked(composed)
-        if config["trainer"]["devices"] > 1:
+        settings = checked(composed)
+        if settings.trainer.devices > 1:
             raise ConfigError(
-                f"trainer.devices={config['trainer']['devices']}: a multirun runs on one device a "
+                f"trainer.devices={settings.trainer.devices}: a multirun runs on one device a "
                 f"run; type it as a run of its own: {_command(overrides)}"
             )
-        return Job(overrides, config, RunFolder(identify(config).folder(config["output_root"])))
+        folder = identify(settings).folder(settings.output_root)
+        return Job(overrides, settings, RunFolder(folder))
 
 
 def _values(key: str, value: Any) -> list[str]:
@@ -186,8 +188,8 @@ def _starts_first(jobs: list[Job]) -> list[Job]:
     """Runs that need different dense starts come first, so that workers do not wait for one."""
     first: dict[str, Job] = {}
     for job in jobs:
-        if job.config["start"]["kind"] == "dense":
-            first.setdefault(identify(dense_start(job.config)).run_id, job)
+        if job.settings.start.kind == "dense":
+            first.setdefault(identify(dense_start(job.settings)).run_id, job)
     leading = list(first.values())
     return [*leading, *(job for job in jobs if job not in leading)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,8 @@ from seven_bench.measure.efficiency import describe
 from seven_bench.measure.latency import BUSY, busy_cores, median_seconds
 from seven_bench.running.run import recipe_of
 from seven_bench.settings.building import build
-from seven_bench.settings.identity import Config, threads
+from seven_bench.settings.checks import stored
+from seven_bench.settings.identity import threads
 from seven_bench.store.files import CSR, LOCK, ONNX, PACKED, RECORD
 from seven_bench.store.finished import FinishedRun
 from seven_bench.store.integrity import find_damage
@@ -57,23 +59,23 @@ class Loaded:
     def __init__(self, run: FinishedRun, data_root: str | None = None) -> None:
         self.folder, self.sealed = run.folder, run.sealed
         self.run_id: str = run.record["run_id"]
-        self.config: Config = dict(run.config)
+        self.settings = stored(run.folder)
         if data_root is not None:
-            self.config["data_root"] = data_root
+            self.settings = self.settings.changed(data_root=data_root)
         if (damage := find_damage(run.folder, run.record, weights=True)) is not None:
             raise ValueError(damage)
-        self.threads = threads(self.config)
-        reset_process(self.config["seed"], self.threads, self.config["trainer"]["deterministic"])
+        self.threads = min(threads(self.settings), os.cpu_count() or 1)
+        reset_process(self.settings.seed, self.threads, self.settings.trainer.deterministic)
         self.masks, self.state = run.masks(), run.weights()
         self.module = self._module()
-        self.data = make_data(self.config, self.module.recipe.batch_size)
+        self.data = make_data(self.settings, self.module.recipe.batch_size)
         self.data.setup()
 
     def _module(self) -> TaskModule:
-        model = build(self.config["model"]["build"])
+        model = build(self.settings.model.build)
         model.load_state_dict(self.state, strict=True)
         module: TaskModule = build(
-            self.config["task"]["module"], model=model, recipe=recipe_of(self.config)
+            self.settings.task.module, model=model, recipe=recipe_of(self.settings)
         )
         return module.eval()
 

@@ -17,8 +17,9 @@ from seven_bench.errors import ConfigError
 from seven_bench.pruning import kept_count
 from seven_bench.running.run import prunable, recipe_of
 from seven_bench.settings.building import build
-from seven_bench.settings.checks import calibration_batches
-from seven_bench.settings.identity import Config, identify
+from seven_bench.settings.identity import identify
+from seven_bench.settings.model import Settings
+from seven_bench.settings.validity import scoring_steps
 from seven_bench.store.run_folder import RunFolder
 from seven_bench.terminal import console as make_console
 from seven_bench.training.finetune import optimizer_steps
@@ -42,10 +43,10 @@ class Estimate:
     memory: int
 
 
-def print_plan(configs: Sequence[Config]) -> None:
+def print_plan(suite: Sequence[Settings]) -> None:
     """Prints the plan of a suite as a table, and what it adds up to."""
     sizes: dict[str, int] = {}
-    estimates = [estimate(config, sizes) for config in configs]
+    estimates = [estimate(settings, sizes) for settings in suite]
     table = Table(box=SIMPLE_HEAD)
     for name in ("run", "sparsity", "seed", "state", "schedule", "kept", "time", "memory"):
         text = name in ("run", "schedule")
@@ -60,63 +61,64 @@ def print_plan(configs: Sequence[Config]) -> None:
     todo = [item for item in estimates if item.state != "done"]
     known = [item.seconds for item in todo if item.seconds is not None]
     total = f"about {sum(known) / 60:.1f} min" if len(known) == len(todo) else "time unknown"
-    console.print(f"{len(configs)} runs, {len(todo)} to do, {total} one after another")
+    console.print(f"{len(suite)} runs, {len(todo)} to do, {total} one after another")
 
 
-def estimate(config: Config, sizes: dict[str, int]) -> Estimate:
+def estimate(settings: Settings, sizes: dict[str, int]) -> Estimate:
     """Sizes are counted on a model without storage; `sizes` remembers training set sizes."""
-    folder = RunFolder(identify(config).folder(config["output_root"]))
-    recipe = recipe_of(config)
+    folder = RunFolder(identify(settings).folder(settings.output_root))
+    recipe = recipe_of(settings)
     with torch.device("meta"):
-        model = build(config["model"]["build"])
-    params = prunable(config, model)
+        model = build(settings.model.build)
+    params = prunable(settings, model)
     total = sum(p.numel() for p in params.values())
     weights = sum(p.numel() for p in model.parameters())
-    unpruned = config["pruner"]["timing"] == "none"
+    unpruned = settings.pruner.timing == "none"
     score_bytes = 0 if unpruned else 13 * total
     return Estimate(
         cell=(
-            f"{config['task']['name']}, {config['model']['name']}, {config['pruner']['name']}",
-            f"{0 if unpruned else config['sparsity']:g}",
-            str(config["seed"]),
+            f"{settings.task.name}, {settings.model.name}, {settings.pruner.name}",
+            f"{settings.sparsity:g}",
+            str(settings.seed),
         ),
         state=folder.state(),
-        schedule=_schedule(config, sizes),
+        schedule=_schedule(settings, sizes),
         prunable=total,
-        kept=total if unpruned else kept_count(total, config["sparsity"]),
-        seconds=_seconds(folder, config),
+        kept=kept_count(total, settings.sparsity),
+        seconds=_seconds(folder, settings),
         memory=weights * (8 + STATE_BYTES[recipe.optimizer]) + score_bytes,
     )
 
 
-def _schedule(config: Config, sizes: dict[str, int]) -> str:
-    if config["pruner"]["timing"] == "none":
+def _schedule(settings: Settings, sizes: dict[str, int]) -> str:
+    pruner = settings.pruner
+    if pruner.schedule is None:
         return "none"
-    if config["pruner"]["timing"] == "before":
-        total = epoch = calibration_batches(config)
+    if pruner.timing == "before":
+        total = epoch = scoring_steps(pruner)
     else:
-        task = config["task"]["name"]
+        task = settings.task.name
         if task not in sizes:
-            data = make_data(config, recipe_of(config).batch_size)
+            data = make_data(settings, recipe_of(settings).batch_size)
             data.setup()
             sizes[task] = data.size("train")
-        total, epoch = optimizer_steps(recipe_of(config), sizes[task])
+        total, epoch = optimizer_steps(recipe_of(settings), sizes[task])
     try:
-        plan = build(config["pruner"]["schedule"]).plan(total, epoch)
+        plan = build(pruner.schedule).plan(total, epoch)
     except (ValueError, ConfigError) as error:
         return f"does not fit: {error}"
     return f"{plan.count} to step {plan.end}/{total}"
 
 
-def _seconds(folder: RunFolder, config: Config) -> float | None:
+def _seconds(folder: RunFolder, settings: Settings) -> float | None:
     """The median of finished runs of this task, model and start, those of this method if any."""
     model_folder = folder.path.parents[2]
     found: dict[bool, list[float]] = {True: [], False: []}
     for path in model_folder.glob("*/*/*/result.json"):
         record: dict[str, Any] | None = RunFolder(path.parent).record()
-        if record is not None and record["start"] == config["start"]["kind"]:
+        if record is not None and record["start"] == settings.start.kind:
             seconds = record["cost"]["seconds"]["total"]
             if math.isfinite(seconds):
-                found[record["pruner"] == config["pruner"]["name"]].append(seconds)
+                found[record["pruner"] == settings.pruner.name].append(seconds)
     same = found[True] or found[False]
     return statistics.median(same) if same else None

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seven_bench.data.task_data import TaskData
 from seven_bench.pruning import MaskSet, Params
-from seven_bench.settings.identity import Config
+from seven_bench.settings.model import Settings
 from seven_bench.training.context import Context
 from seven_bench.training.module import TaskModule
 
@@ -30,7 +30,7 @@ class Job:
     """A run at work.
 
     Args:
-        config: checked.
+        settings: checked.
         module: its model holds the start's weights.
         params: the model's prunable weights.
         data: set up.
@@ -40,7 +40,7 @@ class Job:
         below: the round that this one builds on.
     """
 
-    config: Config
+    settings: Settings
     module: TaskModule
     params: Params
     data: TaskData

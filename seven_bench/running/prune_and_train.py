@@ -1,4 +1,4 @@
-"""A method of the config at work: before training, during it, or on what a round below has left."""
+"""A method at work: before training, during it, or on what a round below has left."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seven_bench.pruning.pruner import Settled
 from seven_bench.running.job import Cost, Job
 from seven_bench.running.rounds import begin_at_rewound_step, keep_step, prune_below
 from seven_bench.running.scoring import pruner_during, score_and_prune
-from seven_bench.settings.identity import Config
+from seven_bench.settings.model import Settings
 from seven_bench.training.checkpoint import readable
 from seven_bench.training.fit import Trained, fit
 from seven_bench.training.pruning_callback import PruningCallback
@@ -19,14 +19,14 @@ from seven_bench.training.zero_shot import zero_shot
 
 
 def train_pruned(job: Job) -> tuple[Trained, Cost]:
-    """Prunes and trains as the config's method says.
+    """Prunes and trains as the run's method says.
 
     Raises: ConfigError on a schedule that cannot finish. ValueError when training diverges, or a
         method did not do what it was asked.
     """
-    config, module, checkpoint = job.config, job.module, job.context.checkpoint
-    timing, masks, cost = config["pruner"]["timing"], MaskSet.ones(job.params), Cost()
-    _check_pattern(config, masks)
+    settings, module, checkpoint = job.settings, job.module, job.context.checkpoint
+    timing, masks, cost = settings.pruner.timing, MaskSet.ones(job.params), Cost()
+    _check_pattern(settings, masks)
     saved = readable(checkpoint.path) if checkpoint is not None else None
     earlier = saved["seven_bench"] if saved is not None else {}
     untrained: dict[str, float] = earlier.get("zero_shot", {})
@@ -45,7 +45,7 @@ def train_pruned(job: Job) -> tuple[Trained, Cost]:
         checkpoint.scoring, checkpoint.zero_shot = asdict(cost), untrained
 
     begin_at_rewound_step(job)
-    prepare(module, config, masks, job.params if during else {}, job.dense)
+    prepare(module, settings, masks, job.params if during else {}, job.dense)
     callback = PruningCallback(job.params, during or Settled(masks))
     context = replace(job.context, callbacks=[*job.context.callbacks, *keep_step(job)])
     trained = fit(module, job.data, callback, context)
@@ -53,19 +53,18 @@ def train_pruned(job: Job) -> tuple[Trained, Cost]:
     return replace(trained, zero_shot=untrained), cost
 
 
-def _check_pattern(config: Config, masks: MaskSet) -> None:
+def _check_pattern(settings: Settings, masks: MaskSet) -> None:
     """Raises ConfigError when the pattern does not cover the weights."""
-    pruner = config["pruner"]
-    if pruner["timing"] == "none":
+    if settings.pattern is None:
         return
     try:
-        reachable_count(masks, config["sparsity"], pruner["pattern"])
+        reachable_count(masks, settings.sparsity, settings.pattern)
     except ValueError as error:
-        raise ConfigError(f"pattern={pruner['pattern']}: {error}") from error
+        raise ConfigError(f"pattern={settings.pattern}: {error}") from error
 
 
 def _zero_shot(job: Job, name: str) -> dict[str, float]:
     """What CLIP scores before it is trained on the task; nothing of other models."""
-    if job.config["task"]["kind"] != "clip" or job.config["start"]["kind"] == "dense":
+    if job.settings.task.kind != "clip" or job.settings.start.kind == "dense":
         return {}
     return zero_shot(job.module, job.data, job.context.device, name)

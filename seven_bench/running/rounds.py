@@ -25,28 +25,32 @@ from seven_bench.pruning import MaskSet
 from seven_bench.pruning.schedules import steps_of
 from seven_bench.running.job import Below, Cost, Job
 from seven_bench.running.scoring import score_and_prune
-from seven_bench.settings.identity import Config, dense_pruner
+from seven_bench.settings.identity import dense_pruner
+from seven_bench.settings.model import Settings
+from seven_bench.settings.validity import unpruned
 from seven_bench.store.files import MASKS, MODEL, REWIND
 from seven_bench.store.masks import load_masks
 from seven_bench.store.tensors import load_tensors, write_tensors
 from seven_bench.training.finetune import optimizer_steps
 
 
-def level_below(config: Config) -> Config | None:
-    """The config of the run that this one builds on; None at the bottom, or without rounds.
+def level_below(settings: Settings) -> Settings | None:
+    """The settings of the run that this one builds on; None at the bottom, or without rounds.
 
     The bottom is the dense run of the same start and training, or, where weights are rewound to a
     step, this method at sparsity 0, which keeps the weights of that step.
     """
-    rounds = config["pruner"].get("rounds")
-    if rounds is None or config["sparsity"] == 0:
+    rounds = settings.pruner.rounds
+    if rounds is None or settings.sparsity == 0:
         return None
-    lower = [level for level in ladder(rounds["fraction"], config["sparsity"])][:-1]
-    if lower:
-        return {**config, "sparsity": lower[-1]}
-    if rewinds_to_step(config):
-        return {**config, "sparsity": 0.0}
-    return {**config, "sparsity": 0.0, "pruner": dense_pruner()}
+    if lower := ladder(rounds.fraction, settings.sparsity)[:-1]:
+        return settings.model_copy(update={"sparsity": lower[-1]})
+    return bottom(settings) if rewind_time(settings) else unpruned(settings, dense_pruner())
+
+
+def bottom(settings: Settings) -> Settings:
+    """The settings of this method's own run that removes nothing."""
+    return settings.model_copy(update={"sparsity": 0.0})
 
 
 def ladder(fraction: float | None, target: float) -> list[float]:
@@ -60,10 +64,12 @@ def ladder(fraction: float | None, target: float) -> list[float]:
     return [*levels, target]
 
 
-def rewinds_to_step(config: Config) -> bool:
-    """Whether weights are rewound to a time in the dense round, not to the start."""
-    rounds = config["pruner"].get("rounds")
-    return rounds is not None and rounds["rewind"] not in (None, "start")
+def rewind_time(settings: Settings) -> str | None:
+    """The time in the dense round that weights are rewound to; None where they are not, or go back
+    to the start.
+    """
+    rounds = settings.pruner.rounds
+    return None if rounds is None or rounds.rewind == "start" else rounds.rewind
 
 
 def load_below(folder: Path, bottom: Path | None) -> Below:
@@ -95,10 +101,11 @@ def keep_step(job: Job) -> Iterator[KeepStep]:
 
     Raises: ConfigError when training has no such step.
     """
-    config, checkpoint = job.config, job.context.checkpoint
-    if config["sparsity"] > 0 or not rewinds_to_step(config) or checkpoint is None:
+    settings, checkpoint = job.settings, job.context.checkpoint
+    time = rewind_time(settings)
+    if settings.sparsity > 0 or time is None or checkpoint is None:
         return
-    yield KeepStep(checkpoint.path.with_name(REWIND), _rewind_step(job))
+    yield KeepStep(checkpoint.path.with_name(REWIND), _rewound_step(job, time))
 
 
 def begin_at_rewound_step(job: Job) -> None:
@@ -106,12 +113,12 @@ def begin_at_rewound_step(job: Job) -> None:
     learning rates of those that are left (Frankle et al. 2020, arXiv 1912.05671). Batches are those
     of a first epoch.
     """
-    if job.below is not None and job.below.rewound is not None:
-        job.module.recipe = replace(job.module.recipe, first_step=_rewind_step(job))
+    time = rewind_time(job.settings)
+    if time is not None and job.below is not None and job.below.rewound is not None:
+        job.module.recipe = replace(job.module.recipe, first_step=_rewound_step(job, time))
 
 
-def _rewind_step(job: Job) -> int:
-    time = job.config["pruner"]["rounds"]["rewind"]
+def _rewound_step(job: Job, time: str) -> int:
     total, epoch = optimizer_steps(job.module.recipe, job.data.size("train"))
     if not 1 <= (step := steps_of(time, total, epoch)) < total:
         raise ConfigError(f"pruner.rounds.rewind={time} is step {step}, but there are {total}")
@@ -124,7 +131,8 @@ def prune_below(job: Job, below: Below) -> tuple[MaskSet, Cost]:
     rewound = below.rewound or {n: v.detach().clone() for n, v in model.state_dict().items()}
     model.load_state_dict(below.state)
     masks, cost = score_and_prune(job, below.masks)
-    if job.config["pruner"]["rounds"]["rewind"] is not None:
+    rounds = job.settings.pruner.rounds
+    if rounds is not None and rounds.rewind is not None:
         model.load_state_dict(rewound)
         masks.apply_({name: parameter.data for name, parameter in job.params.items()})
     return masks, cost

@@ -1,4 +1,4 @@
-"""One run, from its config to its record."""
+"""One run, from its settings to its record."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from seven_bench.pruning import MaskSet, Params, prunable_parameters
 from seven_bench.running.job import Below, Cost, Job
 from seven_bench.running.prune_and_train import train_pruned
 from seven_bench.running.rounds import (
+    bottom,
     level_below,
     load_below,
-    rewinds_to_step,
+    rewind_time,
 )
 from seven_bench.running.worker import share_out
 from seven_bench.settings.building import build
 from seven_bench.settings.identity import (
-    Config,
     Identity,
     dense_start,
     identify,
     needs_dense,
     threads,
 )
+from seven_bench.settings.model import Settings
 from seven_bench.store.files import CHECKPOINT, MASKS, MODEL, RECORD
 from seven_bench.store.integrity import fingerprints
 from seven_bench.store.masks import write_masks
@@ -54,34 +55,34 @@ log = logging.getLogger(__name__)
 Record = dict[str, Any]
 
 
-def run(config: Config, wait: bool = False, weights: bool = False) -> Record:
+def run(settings: Settings, wait: bool = False, weights: bool = False) -> Record:
     """Does a run, or returns the record of the finished one. A damaged one is said and done again.
 
     Args:
-        config: resolved and checked (`seven_bench.settings.checks.checked`).
+        settings: resolved and checked (`seven_bench.settings.checks.checked`).
         wait: wait when another process works on this run, instead of raising.
         weights: they will be read: look at all of them before the run counts as finished.
 
     Raises:
         ConfigError: a setting that cannot work. BusyError: another process works on this run.
     """
-    identity = identify(config)
-    folder = RunFolder(identity.folder(config["output_root"]))
+    identity = identify(settings)
+    folder = RunFolder(identity.folder(settings.output_root))
     if (finished := folder.record(weights)) is not None:
         return finished
-    needed = _needed(config)
+    needed = _needed(settings)
     with folder.claim(wait):
         if (finished := folder.record(weights)) is not None:  # done by another process meanwhile
             return finished
         if (damage := folder.damage(weights)) is not None:
             log.warning("%s: %s: this run is done again", folder.path, damage)
         (folder.path / RECORD).unlink(missing_ok=True)
-        folder.write_config(config)
-        if config["trainer"]["devices"] > 1:
-            share_out(folder.path, config["trainer"]["devices"])
+        folder.write_config(settings.plain())
+        if settings.trainer.devices > 1:
+            share_out(folder.path, settings.trainer.devices)
             record = read_record(folder.path / RECORD)
         else:
-            record = work(config, identity, folder.path, needed)
+            record = work(settings, identity, folder.path, needed)
         (folder.path / CHECKPOINT).unlink(missing_ok=True)
         return record
 
@@ -94,43 +95,45 @@ class Needed:
     below: Record | None
 
 
-def _needed(config: Config) -> Needed:
+def _needed(settings: Settings) -> Needed:
     """Does those runs, unless they are done; waits for whoever works on them."""
-    below = level_below(config)
+    below = level_below(settings)
     return Needed(
-        run(dense_start(config), wait=True, weights=True) if needs_dense(config) else None,
+        run(dense_start(settings), wait=True, weights=True) if needs_dense(settings) else None,
         run(below, wait=True, weights=True) if below is not None else None,
     )
 
 
-def work(config: Config, identity: Identity, folder: Path, needed: Needed | None = None) -> Record:
+def work(
+    settings: Settings, identity: Identity, folder: Path, needed: Needed | None = None
+) -> Record:
     """The work of a run that its process has claimed: of all of it, or, where several processes
     share a run, of this one's part (process 0 writes the files).
     """
-    needed = needed or _needed(config)
-    with loggers(config, identity.run_id, folder) as sinks:
-        return _work(config, identity, folder, needed, sinks)
+    needed = needed or _needed(settings)
+    with loggers(settings, identity.run_id, folder) as sinks:
+        return _work(settings, identity, folder, needed, sinks)
 
 
 def _work(
-    config: Config, identity: Identity, folder: Path, needed: Needed, sinks: list[Any]
+    settings: Settings, identity: Identity, folder: Path, needed: Needed, sinks: list[Any]
 ) -> Record:
     began = time.perf_counter()
-    checkpoint = Checkpoint(folder / CHECKPOINT, config["trainer"]["checkpoint_every"])
-    context = _context(config, sinks, checkpoint)
+    checkpoint = Checkpoint(folder / CHECKPOINT, settings.trainer.checkpoint_every)
+    context = _context(settings, sinks, checkpoint)
     device = context.device
-    reset_process(config["seed"], threads(config), device.deterministic)
-    recipe = recipe_of(config)
-    data = make_data(config, recipe.batch_size)
+    reset_process(settings.seed, threads(settings), device.deterministic)
+    recipe = recipe_of(settings)
+    data = make_data(settings, recipe.batch_size)
     data.setup()
-    model = starting_model(config, needed.start)
-    module: TaskModule = build(config["task"]["module"], model=model, recipe=recipe)
-    params = prunable(config, model)
+    model = starting_model(settings, needed.start)
+    module: TaskModule = build(settings.task.module, model=model, recipe=recipe)
+    params = prunable(settings, model)
 
-    below = _below(config, needed.below)
-    job = Job(config, module, params, data, context, needed.start, below)
+    below = _below(settings, needed.below)
+    job = Job(settings, module, params, data, context, needed.start, below)
     trained, scoring = train_pruned(job)
-    masks = trained.best_masks if config["select"] == "best" else trained.last_masks
+    masks = trained.best_masks if settings.select == "best" else trained.last_masks
     for layer in masks.empty_layers():
         log.warning("nothing is left of %s", layer)
 
@@ -138,15 +141,15 @@ def _work(
     last = evaluate(module, data, device, trained.last)
     same = trained.best_epoch == trained.last_epoch
     best = last if same else evaluate(module, data, device, trained.best)
-    chosen = trained.best if config["select"] == "best" else trained.last
+    chosen = trained.best if settings.select == "best" else trained.last
     model.load_state_dict(chosen)
     evaluation = time.perf_counter() - evaluation_began
 
-    record = _record(config, identity, model, masks)
-    record["metric"], record["metrics"] = _metrics(config, data, trained, best, last)
+    record = _record(settings, identity, model, masks)
+    record["metric"], record["metrics"] = _metrics(settings, data, trained, best, last)
     record["metrics"].update(trained.zero_shot)
-    record["cost"] = _cost(config, scoring, trained, evaluation, began, needed)
-    record["environment"] = environment(threads(config), device.deterministic)
+    record["cost"] = _cost(settings, scoring, trained, evaluation, began, needed)
+    record["environment"] = environment(threads(settings), device.deterministic)
     if ranks.rank() == 0:
         write_masks(masks, folder / MASKS)
         _save_model(model, folder / MODEL)
@@ -158,95 +161,93 @@ def _work(
     return record
 
 
-def recipe_of(config: Config) -> Recipe:
-    """The training settings of a config."""
+def recipe_of(settings: Settings) -> Recipe:
+    """The training settings of a run."""
     names = {field.name for field in fields(Recipe)}
-    return Recipe(**{name: value for name, value in config["trainer"].items() if name in names})
+    return Recipe(**{name: getattr(settings.trainer, name) for name in names})
 
 
-def _context(config: Config, sinks: list[Any], checkpoint: Checkpoint) -> Context:
-    trainer, metric = config["trainer"], config["task"]["metric"]
+def _context(settings: Settings, sinks: list[Any], checkpoint: Checkpoint) -> Context:
+    trainer, metric = settings.trainer, settings.task.metric
     return Context(
-        metric=metric["name"],
-        higher_is_better=metric["higher_is_better"],
-        device=Device(trainer["accelerator"], trainer["devices"], trainer["deterministic"]),
+        metric=metric.name,
+        higher_is_better=metric.higher_is_better,
+        device=Device(trainer.accelerator, trainer.devices, trainer.deterministic),
         loggers=sinks,
         checkpoint=checkpoint,
-        progress=config["progress"],
+        progress=settings.progress,
     )
 
 
-def _below(config: Config, record: Record | None) -> Below | None:
+def _below(settings: Settings, record: Record | None) -> Below | None:
     """The round below, from its folder."""
     if record is None:
         return None
-    runs = Path(config["output_root"]) / "runs"
-    bottom = None
-    if rewinds_to_step(config):
-        bottom = runs / identify({**config, "sparsity": 0.0}).run_id
-    return load_below(runs / record["run_id"], bottom)
+    runs = Path(settings.output_root) / "runs"
+    rewound = runs / identify(bottom(settings)).run_id if rewind_time(settings) else None
+    return load_below(runs / record["run_id"], rewound)
 
 
-def prunable(config: Config, model: nn.Module) -> Params:
+def prunable(settings: Settings, model: nn.Module) -> Params:
     """What the run may remove; a method's own additions count where the model has them."""
-    params = prunable_parameters(model, config["prunable"])
-    for option in config["pruner"].get("prunable", []):
+    params = prunable_parameters(model, settings.prunable)
+    for option in settings.pruner.prunable:
         try:
-            params = prunable_parameters(model, [*config["prunable"], option])
+            params = prunable_parameters(model, [*settings.prunable, option])
         except ValueError:
-            log.info("%s has no %s to prune", config["model"]["name"], option)
+            log.info("%s has no %s to prune", settings.model.name, option)
     return params
 
 
-def _record(config: Config, identity: Identity, model: nn.Module, masks: MaskSet) -> Record:
-    pruner, unpruned = config["pruner"], config["pruner"]["timing"] == "none"
+def _record(settings: Settings, identity: Identity, model: nn.Module, masks: MaskSet) -> Record:
+    pruner = settings.pruner
     return {
         "schema_version": SCHEMA_VERSION,
         "run_id": identity.run_id,
         "cell_id": identity.cell_id,
-        "task": config["task"]["name"],
-        "model": config["model"]["name"],
-        "start": start_name(config),
-        "pruner": pruner["name"],
-        "timing": pruner["timing"],
-        "distribution": pruner.get("distribution", "none"),
-        "pattern": pruner.get("pattern", "none"),
-        "control": "none" if unpruned else config["control"]["name"],
-        "finetune": config["finetune"]["name"],
-        "seed": config["seed"],
-        **sizes(model, masks, 0.0 if unpruned else config["sparsity"]),
+        "task": settings.task.name,
+        "model": settings.model.name,
+        "start": start_name(settings),
+        "pruner": pruner.name,
+        "timing": pruner.timing,
+        "distribution": settings.distribution or "none",
+        "pattern": settings.pattern or "none",
+        "control": settings.control.name,
+        "finetune": settings.finetune.name,
+        "seed": settings.seed,
+        **sizes(model, masks, settings.sparsity),
         "mask_hash": masks.hash(),
         "efficiency": {},
     }
 
 
 def _metrics(
-    config: Config,
+    settings: Settings,
     data: TaskData,
     trained: Trained,
     best: dict[str, float],
     last: dict[str, float],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    metric, chosen = config["task"]["metric"], best if config["select"] == "best" else last
+    metric, chosen = settings.task.metric, best if settings.select == "best" else last
     metrics: dict[str, Any] = dict(chosen)
     metrics.update({f"{name}_best": value for name, value in best.items()})
     metrics.update({f"{name}_last": value for name, value in last.items()})
     metrics["best_epoch"], metrics["last_epoch"] = trained.best_epoch, trained.last_epoch
-    metrics["majority"] = data.majority(metric["name"])
+    metrics["majority"] = data.majority(metric.name)
     metrics["test_examples"] = data.scored_examples()
     metrics["train_examples"] = data.size("train")  # a subset is never held against a whole
     main = {
-        "name": metric["name"],
-        "value": chosen[metric["name"]],
-        "higher_is_better": metric["higher_is_better"],
-        "split": metric.get("split", "test"),
-        "epoch": config["select"],
+        "name": metric.name,
+        "value": chosen[metric.name],
+        "higher_is_better": metric.higher_is_better,
+        "split": metric.split,
+        "epoch": settings.select,
     }
     return main, metrics
 
 
 def _cost(
-    config: Config,
+    settings: Settings,
     scoring: Cost,
     trained: Trained,
     evaluation: float,
@@ -262,7 +263,7 @@ def _cost(
     examples = {
         "scoring": scoring.examples,
         # a teacher looks at every example too
-        "training": (4 if config["finetune"].get("distill") else 3) * trained.examples,
+        "training": (4 if settings.finetune.distill else 3) * trained.examples,
         "rounds": rounds,
         "start": start,
     }

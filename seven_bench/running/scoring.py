@@ -1,4 +1,4 @@
-"""A method of the config, made; and its scoring of a model at rest."""
+"""A run's method, made; and its scoring of a model at rest."""
 
 from __future__ import annotations
 
@@ -20,31 +20,32 @@ from seven_bench.pruning.prunable import stacked_names
 from seven_bench.pruning.pruner import Method, Pruner
 from seven_bench.pruning.suppliers import tempered
 from seven_bench.running.job import Cost, Job
-from seven_bench.settings.building import build
-from seven_bench.settings.checks import calibration_batches
-from seven_bench.settings.identity import Config
+from seven_bench.settings.building import build, build_score
+from seven_bench.settings.model import Settings
+from seven_bench.settings.validity import scoring_steps
 from seven_bench.training.environment import random_state, restore_random_state
 from seven_bench.training.finetune import optimizer_steps
 
 SCORING_SEED = 7_919  # added to the run's seed: scoring draws from a generator of its own
 
 
-def make_method(config: Config) -> Method:
-    """The score of the config and what is composed around it."""
-    pruner = config["pruner"]
+def make_method(settings: Settings) -> Method:
+    """The run's score and what is composed around it."""
+    pruner = settings.pruner
+    assert pruner.schedule is not None and settings.pattern and settings.distribution
     return Method(
-        name=pruner["name"],
-        score=build(pruner["score"]),
-        schedule=build(pruner["schedule"]),
-        sparsity=config["sparsity"],
-        distribution=pruner["distribution"],
-        pattern=pruner["pattern"],
-        rescore=pruner["rescore"],
-        observe_at=pruner["observe_at"],
-        cut=pruner["cut"],
-        masking=pruner["masking"],
-        begin=pruner["begin"],
-        takes_step=pruner["takes_step"],
+        name=pruner.name,
+        score=build_score(pruner),
+        schedule=build(pruner.schedule),
+        sparsity=settings.sparsity,
+        distribution=settings.distribution,
+        pattern=settings.pattern,
+        rescore=pruner.rescore,
+        observe_at=pruner.observe_at,
+        cut=pruner.cut,
+        masking=pruner.masking,
+        begin=pruner.begin,
+        takes_step=pruner.takes_step,
     )
 
 
@@ -53,36 +54,36 @@ def pruner_during(job: Job) -> Pruner:
 
     Raises: ConfigError when they are too few for its schedule.
     """
-    method = make_method(job.config)
+    method = make_method(job.settings)
     total, epoch = optimizer_steps(job.module.recipe, job.data.size("train"))
     try:
         plan = method.schedule.plan(total, epoch)
     except ValueError as error:
         raise ConfigError(f"pruner={method}: {error} (of training)") from error
-    return Pruner(method, plan, job.params, _generator(job.config), on_update=same_masks)
+    return Pruner(method, plan, job.params, _generator(job.settings), on_update=same_masks)
 
 
 def score_and_prune(job: Job, masks: MaskSet | None = None) -> tuple[MaskSet, Cost]:
     """Scores the model as it is and removes weights, beyond those that `masks` have removed."""
     began = time.perf_counter()
-    config, module, params = job.config, job.module, job.params
+    settings, module, params = job.settings, job.module, job.params
     device = job.context.device.here()
     module.model.to(device)
-    method, examples = make_method(config), Calibration(job)
+    method, examples = make_method(settings), Calibration(job)
     stacked = stacked_names(module.model, params)
-    control = Control(config["control"]["name"], _scoring_seed(config), stacked)
+    control = Control(settings.control.name, _scoring_seed(settings), stacked)
     method = replace(method, score=control.score(method.score))
     pruner = Pruner(
         method,
         method.schedule.plan(examples.steps, examples.steps),
         params,
-        _generator(config),
+        _generator(settings),
         masks.to(device) if masks is not None else None,
         same_masks,
     )
 
     def redraw() -> None:
-        module.model.load_state_dict(build(config["model"]["build"]).state_dict())
+        module.model.load_state_dict(build(settings.model.build).state_dict())
 
     state, start = random_state(), control.start(params)
     masks = prune_before(
@@ -104,25 +105,25 @@ class Calibration:
     """The training examples that a score is shown; none where it looks at the weights alone."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.settings = job, job.config["pruner"]["calibration"]
-        self.steps = calibration_batches(job.config)
+        self.job, self.chosen = job, job.settings.pruner.calibration
+        self.steps = scoring_steps(job.settings.pruner)
         self.device = job.context.device.here()
         self.weight = 1.0  # of this process's share of a batch
-        if self.settings is not None:
-            self.weight = job.data.calibration_weight(self.settings["batch_size"])
+        if self.chosen is not None:
+            self.weight = job.data.calibration_weight(self.chosen.batch_size)
 
     def batches(self, number: int | None = None) -> Iterable[Any]:
         """So many batches on the device (default: all there are); None for each where none is."""
-        if self.settings is None:
+        if self.chosen is None:
             return repeat(None, number or self.steps)
-        seed, size = _scoring_seed(self.job.config), self.settings["batch_size"]
+        seed, size = _scoring_seed(self.job.settings), self.chosen.batch_size
         batches = self.job.data.calibration_batches(number or self.steps, size, seed)
         move = self.job.module.transfer_batch_to_device
         return (move(batch, self.device, 0) for batch in batches)
 
     def loss(self, batch: Any) -> Tensor:
         """The mean loss of a batch, at the temperature that the settings say."""
-        temperature = (self.settings or {}).get("temperature") or 1.0
+        temperature = (self.chosen.temperature if self.chosen is not None else None) or 1.0
         loss = self.job.module.loss
         return loss(batch) if temperature == 1 else tempered(loss, temperature)(batch)
 
@@ -134,22 +135,20 @@ class Calibration:
 
     def bill(self, needs: frozenset[str]) -> float:
         """Example equivalents of supplying `needs` for all examples."""
-        if self.settings is None:
+        if self.chosen is None:
             return 0.0
         (batch,) = self.batches(1)
         model, loss = self.job.module.model, self.job.module.loss
-        examples: int = self.settings["examples"]
-        return examples * passes(needs, model, self.job.params, loss, batch)
+        return self.chosen.examples * passes(needs, model, self.job.params, loss, batch)
 
 
-def _scoring_seed(config: Config) -> int:
-    seed: int = config["seed"]
-    return seed + SCORING_SEED
+def _scoring_seed(settings: Settings) -> int:
+    return settings.seed + SCORING_SEED
 
 
-def _generator(config: Config) -> torch.Generator:
+def _generator(settings: Settings) -> torch.Generator:
     """The same in every process of a run: random scores are the run's, not the process's."""
-    return torch.Generator().manual_seed(_scoring_seed(config))
+    return torch.Generator().manual_seed(_scoring_seed(settings))
 
 
 def same_masks(masks: MaskSet) -> None:

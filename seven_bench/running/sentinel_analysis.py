@@ -6,8 +6,9 @@ folder gets a `sentinels.json`; `seven_bench.results.sentinel_rows` has its sche
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from pytorch_lightning.utilities import move_data_to_device
 
 from seven_bench.data.making import make_data
+from seven_bench.errors import ConfigError
 from seven_bench.measure.gradient_noise import (
     Ranked,
     measure_moments,
@@ -27,7 +29,9 @@ from seven_bench.results.groups import DENSE
 from seven_bench.results.sentinel_rows import SENTINELS_FORMAT, read_sentinels
 from seven_bench.running.run import prunable, recipe_of
 from seven_bench.settings.building import build
-from seven_bench.settings.identity import Config, dense_start, identify, threads
+from seven_bench.settings.checks import stored
+from seven_bench.settings.identity import dense_start, identify, threads
+from seven_bench.settings.model import Settings
 from seven_bench.store.files import SENTINELS
 from seven_bench.store.finished import FinishedRun
 from seven_bench.store.record import write_json
@@ -49,7 +53,14 @@ class Options:
     device: str | None = None
 
 
-def find_runs(roots: Sequence[Path], unsealed: bool = False) -> tuple[list[FinishedRun], list[str]]:
+@dataclass(frozen=True)
+class Analysed(FinishedRun):
+    """A finished run and the settings that it was made with, its root where it lies now."""
+
+    settings: Settings
+
+
+def find_runs(roots: Sequence[Path], unsealed: bool = False) -> tuple[list[Analysed], list[str]]:
     """The pruned runs at or below `roots`, and what could not be used.
 
     Raises FileNotFoundError for a root that does not exist.
@@ -62,30 +73,33 @@ def find_runs(roots: Sequence[Path], unsealed: bool = False) -> tuple[list[Finis
             folder, parts = run.folder.resolve(), Path(run.record["run_id"]).parts
             there = folder.parts[-len(parts) :] == parts
             root = folder.parents[len(parts)] if there else folder.parent
-            runs.append(replace(run, config={**run.config, "output_root": str(root)}))
+            try:
+                settings = stored(run.folder).changed(output_root=str(root))
+            except ConfigError as error:
+                problems.append(str(error))
+            else:
+                runs.append(Analysed(run.folder, run.record, run.config, settings))
     return runs, problems
 
 
-def group_runs(runs: Sequence[FinishedRun]) -> list[list[FinishedRun]]:
+def group_runs(runs: Sequence[Analysed]) -> list[list[Analysed]]:
     """Runs that begin from the same weights of the same task, model and seed."""
-    groups: dict[tuple[str, ...], list[FinishedRun]] = {}
+    groups: dict[tuple[str, ...], list[Analysed]] = {}
     for run in runs:
-        config = run.config
-        dense = config["start"]["kind"] == "dense"
-        start = identify(dense_start(config)).run_id if dense else run.record["start"]
-        names = (config["output_root"], run.record["task"], run.record["model"], start)
+        settings = run.settings
+        dense = settings.start.kind == "dense"
+        start = identify(dense_start(settings)).run_id if dense else run.record["start"]
+        names = (settings.output_root, run.record["task"], run.record["model"], start)
         groups.setdefault((*names, str(run.record["seed"])), []).append(run)
     return list(groups.values())
 
 
-def analyse(
-    runs: Sequence[FinishedRun], options: Options
-) -> list[tuple[FinishedRun, dict[str, Any]]]:
+def analyse(runs: Sequence[Analysed], options: Options) -> list[tuple[Analysed, dict[str, Any]]]:
     """Analyse runs of one start, write a file into each folder, and return what they hold.
 
     Raises ValueError or OSError when the start, the data or a mask cannot be used.
     """
-    first = runs[0].config
+    first = runs[0].settings
     recipe = recipe_of(first)
     batch_size = options.batch_size or recipe.batch_size
     wanted = {
@@ -99,17 +113,17 @@ def analyse(
     finished = [(run, found) for run, found in done if found is not None]
     if not todo:
         return finished
-    reset_process(first["seed"], threads(first), first["trainer"]["deterministic"])
+    reset_process(first.seed, min(threads(first), os.cpu_count() or 1), first.trainer.deterministic)
     data = make_data(first, recipe.batch_size)
     data.setup()
     start, start_record = _find_start(first)
     model = starting_model(first, start_record)
-    module = build(first["task"]["module"], model=model, recipe=recipe)
+    module = build(first.task.module, model=model, recipe=recipe)
     device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     module.to(device)
-    params = {name: p for run in todo for name, p in prunable(run.config, model).items()}
+    params = {name: p for run in todo for name, p in prunable(run.settings, model).items()}
     size = data.size(options.split)
-    batches = held_out_batches(size, options.batches, batch_size, first["seed"] + ORDER_SEED)
+    batches = held_out_batches(size, options.batches, batch_size, first.seed + ORDER_SEED)
     examples, floor = min(size, options.batches * batch_size), noise_floor(batches)
     split = data.splits[options.split]
     moved = (move_data_to_device(split[batch], device) for batch in batches)
@@ -137,7 +151,7 @@ def analyse(
     return finished
 
 
-def _read_current(run: FinishedRun, wanted: dict[str, Any]) -> dict[str, Any] | None:
+def _read_current(run: Analysed, wanted: dict[str, Any]) -> dict[str, Any] | None:
     """The analysis that is there already, if it is of these masks and settings."""
     try:
         found = read_sentinels(run.folder)
@@ -148,13 +162,13 @@ def _read_current(run: FinishedRun, wanted: dict[str, Any]) -> dict[str, Any] | 
     return found if wanted.items() <= found["data"].items() else None
 
 
-def _find_start(config: Config) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def _find_start(settings: Settings) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """What is told of the start, and the record of a dense one."""
-    kind = config["start"]["kind"]
+    kind = settings.start.kind
     if kind != "dense":
         return {"kind": kind, "run_id": None}, None
-    identity = identify(dense_start(config))
-    record = RunFolder(identity.folder(config["output_root"])).record(weights=True)
+    identity = identify(dense_start(settings))
+    record = RunFolder(identity.folder(settings.output_root)).record(weights=True)
     if record is None:
         raise ValueError(f"the dense start {identity.run_id} is not there, or not whole")
     return {"kind": kind, "run_id": identity.run_id}, record

@@ -72,17 +72,17 @@ def main(folder: Path) -> None:
     import torch.distributed as dist
 
     from seven_bench.running.run import work
+    from seven_bench.settings.checks import stored
     from seven_bench.settings.identity import identify
-    from seven_bench.store.run_folder import RunFolder
 
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    config = RunFolder(folder).read_config()
     try:
-        gpu = config["trainer"]["accelerator"] != "cpu" and _gpu(rank)
+        settings = stored(folder)
+        gpu = settings.trainer.accelerator != "cpu" and _gpu(rank)
         store = dist.FileStore(str(folder / MEETING), world)
         dist.init_process_group("nccl" if gpu else "gloo", store=store, rank=rank, world_size=world)
-        work(config, identify(config), folder)
+        work(settings, identify(settings), folder)
         dist.barrier()
         dist.destroy_process_group()
     except Exception as error:

@@ -1,40 +1,174 @@
-"""Objects from `_target_` nodes, from an allowlist of packages alone."""
+"""Objects from `_target_` nodes: those that the installed configuration names, and no others.
+
+A run folder's config is a stranger's: what it names is looked up among these, exactly, and what it
+would call them with is checked.
+"""
 
 from __future__ import annotations
 
+import difflib
+import inspect
+import re
+import typing
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
+
 from seven_bench.errors import ConfigError
+from seven_bench.settings.conf import conf_dir
+from seven_bench.settings.model import Pruner, Settings
+from seven_bench.settings.node import Target, shown
 
-ALLOWED = ("seven_bench.", "baselines.", "timm.", "transformers.", "torch.", "torchmetrics.")
+TARGET = re.compile(r"_target_:\s*([\w.]+)")
+FURTHER = ("seven_bench.pruning.Linear",)  # what may be typed though no file names it
+OURS = ("seven_bench.", "baselines.")
+MODELS = "seven_bench.training.models."
+# A model is built of numbers, and of these words; nothing that could name a file or an address.
+WORDS = ("head", "model_type", "model_name", "hidden_act", "activation")
+WORD = re.compile(r"\w[\w.-]{0,99}")
+# A library's own class takes what gives it its shape, and nothing else.
+SHAPE = frozenset({
+    "model_name", "img_size", "in_chans", "num_classes", "patch_size", "embed_dim", "depth",
+    "num_heads", "mlp_ratio", "qkv_bias", "drop_rate", "attn_drop_rate", "drop_path_rate",
+})  # fmt: skip
 
 
-def build(node: dict[str, Any], /, **arguments: Any) -> Any:
-    """Instantiates a node of a plain config; `arguments` are added to its own.
+@cache
+def targets() -> frozenset[str]:
+    """Every `_target_` of the installed configuration, but for Hydra's own parts."""
+    conf = conf_dir()
+    files = (path for path in conf.rglob("*.yaml") if path.relative_to(conf).parts[0] != "hydra")
+    named = (TARGET.findall(path.read_text(encoding="utf-8")) for path in files)
+    return frozenset((*FURTHER, *(name for names in named for name in names)))
 
-    Raises: ConfigError when a `_target_`, also a nested one, lies outside of `ALLOWED`, or cannot
-        be imported.
+
+def check_target(target: Target, key: str = "") -> None:
+    """Raises ConfigError unless it is one of `targets`, and what builds a model is given a shape
+    alone. `key`: where it stands, for messages.
     """
-    _check_targets(node)
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
+    if target.path not in targets():
+        near = difflib.get_close_matches(target.path, targets(), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(
+            f"{key}{'.' if key else ''}_target_={shown(target.path)}: allowed is what a file of "
+            f"the installed configuration names{hint}"
+        )
+    if not target.path.startswith(OURS):
+        _check_shape(target.arguments, key or target.path, SHAPE)
+    elif target.path.startswith(MODELS):
+        _check_shape(target.arguments, key or target.path, None)
 
+
+def check_targets(settings: Settings) -> None:
+    """Raises ConfigError where settings name a target that is not allowed."""
+    task, pruner = settings.task, settings.pruner
+    named = {
+        "task.data": task.data,
+        "task.module": task.module,
+        "model.build": settings.model.build,
+        "pruner.score": pruner.score,
+        "pruner.schedule": pruner.schedule,
+    }
+    for key, target in named.items():
+        if target is not None:
+            check_target(target, key)
+
+
+def _check_shape(arguments: Mapping[str, Any], key: str, known: frozenset[str] | None) -> None:
+    """Arguments are numbers, or those words that name a shape; of a library's, those `known`."""
+    for name, value in arguments.items():
+        where = f"{key}.{name}"
+        if known is not None and name not in known:
+            raise ConfigError(f"{where}: no such key; known are {', '.join(sorted(known))}")
+        if isinstance(value, Mapping):
+            _check_shape(value, where, known)
+        elif isinstance(value, str):
+            if name not in WORDS or not WORD.fullmatch(value):
+                raise ConfigError(f"{where}={shown(value)}: allowed is a number")
+        elif value is not None and not isinstance(value, bool | int | float):
+            raise ConfigError(f"{where}={shown(value)}: allowed is a number")
+
+
+def build(target: Target, /, **given: Any) -> Any:
+    """Calls a target with its own arguments and those `given` by the program.
+
+    Raises: ConfigError when it is not one of `targets`, cannot be imported, or takes no such
+        arguments.
+    """
+    check_target(target)
+    factory = _imported(target.path)
+    if twice := sorted(given.keys() & target.arguments.keys()):
+        raise ConfigError(f"{target.path}: {twice[0]} is given by the program")
+    if target.path.startswith(OURS):
+        _check_arguments(factory, target)
     try:
-        # partial first: Hydra would turn dataclasses and tensors given here into config nodes
-        return instantiate({**node, "_convert_": "all", "_partial_": True})(**arguments)
-    except (InstantiationException, TypeError) as error:
-        cause = error.__cause__ or error
-        raise ConfigError(f"{node['_target_']}: {str(cause).splitlines()[0]}") from error
+        return factory(**target.arguments, **given)
+    except TypeError as error:
+        raise ConfigError(f"{target.path}: {str(error).splitlines()[0]}") from error
 
 
-def _check_targets(node: Any) -> None:
-    if isinstance(node, dict):
-        target = node.get("_target_")
-        if target is not None and not str(target).startswith(ALLOWED):
-            allowed = ", ".join(prefix.rstrip(".") for prefix in ALLOWED)
-            raise ConfigError(f"_target_={target}: allowed are the packages {allowed}")
-        for value in node.values():
-            _check_targets(value)
-    elif isinstance(node, list):
-        for value in node:
-            _check_targets(value)
+def build_score(pruner: Pruner) -> Any:
+    """A method's score.
+
+    Raises: ConfigError when its class says other needs, or another way to compare its scores, than
+        the method's file.
+    """
+    if pruner.score is None:
+        raise ConfigError(f"pruner.score is missing: pruner={pruner.name} has none")
+    score = build(pruner.score)
+    for key, stated in (("needs", {*pruner.needs}), ("compared", pruner.compared)):
+        if (own := getattr(score, key)) != stated:
+            file, own = (", ".join(sorted(v)) if key == "needs" else v for v in (stated, own))
+            raise ConfigError(
+                f"pruner.{key}: the file of pruner={pruner.name} says {file}, its class "
+                f"{pruner.score.path} says {own}: one of them is wrong"
+            )
+    return score
+
+
+def _imported(path: str) -> Callable[..., Any]:
+    module, _, name = path.rpartition(".")
+    try:
+        factory = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"_target_={path}: {error}") from error
+    if not callable(factory):
+        raise ConfigError(f"_target_={path}: it is nothing that can be called")
+    found: Callable[..., Any] = factory
+    return found
+
+
+def _check_arguments(factory: Callable[..., Any], target: Target) -> None:
+    """Arguments are those that the signature has, of the kinds that it says."""
+    signature = inspect.signature(factory).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.values())
+    function = factory.__init__ if inspect.isclass(factory) else factory
+    hints = typing.get_type_hints(function, include_extras=True)
+    for name, value in target.arguments.items():
+        if name in signature and name in hints:
+            _check_kind(hints[name], value, f"{target.path}: {name}={shown(value)}")
+        elif name not in signature and not open_ended:
+            known = ", ".join(p for p in signature) or "none"
+            raise ConfigError(f"{target.path}: {name}: no such key; known are {known}")
+
+
+def _check_kind(hint: Any, value: Any, where: str) -> None:
+    try:
+        adapter = TypeAdapter(hint, config=ConfigDict(strict=True))
+    except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation):
+        return  # no plain value
+    try:
+        adapter.validate_python(tuple(value) if _wants_tuple(hint, value) else value)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"].removeprefix("Input should be ")
+        raise ConfigError(f"{where}: allowed is {said}") from error
+
+
+def _wants_tuple(hint: Any, value: Any) -> bool:
+    """Whether a YAML list stands for a tuple."""
+    kinds = (hint, *typing.get_args(hint))
+    return isinstance(value, list) and any(typing.get_origin(kind) is tuple for kind in kinds)

@@ -1,71 +1,36 @@
-"""Checks on the composed config, before any work. Imports neither torch nor Lightning."""
+"""Checks on composed settings before any work, and on those of a run folder before any use.
+
+Imports neither torch nor Lightning.
+"""
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
+import yaml
+
 from seven_bench.errors import ConfigError
-from seven_bench.pruning.schedules import steps_of
-from seven_bench.settings.identity import Config, conf_dir
+from seven_bench.settings.building import check_targets
+from seven_bench.settings.conf import choice, conf_dir
+from seven_bench.settings.model import Settings
+from seven_bench.settings.node import read, shown
 from seven_bench.settings.sources import local_files
-from seven_bench.settings.validity import ONE_SHOT, declared, resolve
-from seven_bench.settings.weights import TOKENIZER, begins_pretrained, locate, tokenizer_source
+from seven_bench.settings.validity import check_schedule, resolve
+from seven_bench.settings.weights import TOKENIZER, locate, tokenizer_source
+from seven_bench.store.files import CONFIG
 from seven_bench.store.home import with_home
+from seven_bench.store.run_folder import RunFolder
 
-TIMINGS = ("none", "before", "during", "rounds", "after")
-CHOICES = {
-    "select": ("best", "last"),
-    "pruner.timing": TIMINGS,
-    "pruner.cut": ("exact", "threshold", "above_zero"),
-    "pruner.masking": ("hard", "rewire", "regrow", "straight_through"),
-    "pruner.observe_at": ("before_step", "after_step"),
-    "pruner.begin": ("dense", "random"),
-    "pruner.takes_step": (True, False),
-    "trainer.optimizer": ("adamw", "sgd"),
-    "trainer.lr_schedule": ("linear", "cosine", "constant"),
-    "trainer.precision": ("32-true", "bf16-mixed", "16-mixed"),
-    "trainer.accelerator": ("auto", "cpu", "gpu"),
-}
-RANGES = {  # key: (lowest, lowest is allowed, highest, whole, null is allowed)
-    "trainer.max_epochs": (1, math.inf, int, False),
-    "trainer.max_steps": (1, math.inf, int, True),
-    "trainer.batch_size": (1, math.inf, int, False),
-    "trainer.accumulate": (1, math.inf, int, False),
-    "trainer.devices": (1, math.inf, int, False),
-    "trainer.threads": (1, math.inf, int, True),
-    "trainer.lr": (0, math.inf, float, False),
-    "trainer.weight_decay": (0, math.inf, float, False),
-    "trainer.warmup": (0, 1, float, False),
-    "trainer.gradient_clip": (0, math.inf, float, True),
-    "pruner.calibration.examples": (1, math.inf, int, False),
-    "pruner.calibration.batch_size": (1, math.inf, int, False),
-    "pruner.calibration.temperature": (1e-3, math.inf, float, True),
-    "pruner.rounds.fraction": (0, 1, float, True),
-    "trainer.checkpoint_every": (0, math.inf, float, False),
-}
-METHOD_DEFAULTS = {
-    "distribution": "global",
-    "distributions": None,  # all that the score allows
-    "pattern": "unstructured",
-    "cut": "exact",
-    "observe_at": "before_step",
-    "rescore": False,
-    "prunable": [],
-    "calibration": None,
-    "masking": "hard",
-    "begin": "dense",
-    "takes_step": False,
-    "rounds": None,
-}
+MORE_THAN_CORES = 4  # as many threads or workers a core may be asked for: another machine's number
 
 
-def checked(composed: Any) -> Config:
-    """A composed config as plain, resolved, checked values.
+def checked(composed: Any) -> Settings:
+    """The settings of a composed config, resolved and checked.
 
     Raises: ConfigError on the first setting that cannot work, in one line.
     """
@@ -77,131 +42,76 @@ def checked(composed: Any) -> Config:
         plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
-    config: Config = with_home(plain)
-    if config["pruner"]["timing"] != "none":
-        config["pruner"] = with_defaults(config["pruner"])
-    _check_sparsity(config)
-    _check_seed(config)
-    _check_values(config, config["trainer"], "trainer")
-    if "train" in config["start"]:
-        _check_values(config, config["start"]["train"], "start.train")
-    resolve(config)
-    _check_pruner(config)
-    _check_finetune(config)
-    _check_packages(config)
-    _check_start(config)
-    local_files(config["task"]["source"], config["data_root"], config["task"]["name"])
-    _check_writable(config["output_root"])
-    return config
+    settings = read(Settings, with_home(plain))
+    check_targets(settings)
+    # 0.1 + 0.2 and 0.3 are the same run
+    settings = settings.model_copy(update={"sparsity": round(settings.sparsity, 9)})
+    settings = resolve(settings)
+    check_schedule(settings.pruner)
+    _check_name(settings)
+    _check_machine(settings)
+    _check_finetune(settings)
+    _check_packages(settings)
+    _check_start(settings)
+    local_files(settings.task.source, settings.data_root, settings.task.name)
+    _check_writable(settings.output_root)
+    return settings
 
 
-def with_defaults(pruner: Config) -> Config:
-    """The pruner node with all its keys.
+def stored(folder: Path) -> Settings:
+    """The settings in a run's folder: a stranger's, so as strictly checked as what is typed.
 
-    Raises: ConfigError on a key that no method has.
+    Raises: ConfigError in one line with the file's path.
     """
-    known = {*METHOD_DEFAULTS, "name", "timing", "score", "schedule"}
-    if odd := pruner.keys() - known:
-        raise ConfigError(f"pruner.{min(odd)}: no such key; known are {', '.join(sorted(known))}")
-    fixed = pruner.get("distributions")
-    return {**METHOD_DEFAULTS, **({"distribution": fixed[0]} if fixed else {}), **pruner}
-
-
-def calibration_batches(config: Config) -> int:
-    """Steps of a `before` method: its calibration batches, or 1 where it looks at none."""
-    calibration = config["pruner"]["calibration"]
-    return math.ceil(calibration["examples"] / calibration["batch_size"]) if calibration else 1
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _check_sparsity(config: Config) -> None:
-    value = config["sparsity"]
-    if not _number(value) or not 0 <= value < 1:
-        raise ConfigError(
-            f"sparsity={value}: allowed is a number in [0, 1), the fraction of weights to remove"
-        )
-    config["sparsity"] = round(float(value), 9)  # 0.1 + 0.2 and 0.3 are the same run
-
-
-def _check_seed(config: Config) -> None:
-    value = config["seed"]
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**32:
-        raise ConfigError(f"seed={value}: allowed is a whole number from 0")
-
-
-def _look_up(config: Config, key: str) -> Any:
-    node: Any = config
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, dict) else None
-    return node
-
-
-def _check_values(config: Config, trainer: Config, name: str) -> None:
-    view = {**config, "trainer": trainer}
-    for key, allowed in CHOICES.items():
-        value = _look_up(view, key)
-        if value is not None and value not in allowed:
-            shown = key.replace("trainer", name)
-            raise ConfigError(f"{shown}={value}: allowed are {', '.join(allowed)}")
-    for key, (low, high, kind, nullable) in RANGES.items():
-        value = _look_up(view, key)
-        if value is None and (nullable or not key.startswith("trainer.")):
-            continue
-        whole = kind is int and not isinstance(value, int)
-        if not _number(value) or whole or not low <= value <= high:
-            what = "a whole number" if kind is int else "a number"
-            top = "" if high == math.inf else f" to {high}"
-            shown = key.replace("trainer", name)
-            raise ConfigError(f"{shown}={value}: allowed is {what} from {low}{top}")
-
-
-def _check_pruner(config: Config) -> None:
-    pruner = config["pruner"]
-    if pruner["timing"] in ("rounds", "after"):
-        _check_rounds(pruner)
-    if pruner["timing"] in ("none", "during"):
-        return
-    from seven_bench.settings.building import build
-
-    needs = declared(pruner["score"]["_target_"])["needs"]
-    if needs > {"weights"} or "weights" not in needs:
-        _check_calibration(pruner)
-    batches = calibration_batches(config)
     try:
-        schedule = build(pruner["schedule"])
-        schedule.plan(batches, batches)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"pruner={pruner['name']}: {error} (calibration batches)") from error
-    if (once := needs & ONE_SHOT) and schedule.name != "one_shot":
+        settings = read(Settings, RunFolder(folder).read_config())
+        check_targets(settings)
+        resolve(settings)
+        _check_name(settings)
+    except (ConfigError, OSError, ValueError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"{folder / CONFIG}: {reason}") from error
+    return settings
+
+
+def _check_name(settings: Settings) -> None:
+    """A method's name is what tables call it: it may not be that of another."""
+    pruner = settings.pruner
+    if (pruner.name == "dense") != (pruner.timing == "none"):
         raise ConfigError(
-            f"pruner.schedule={schedule.name}: a score that needs {', '.join(once)} is taken once; "
-            "allowed is OneShot"
+            f"pruner.name={pruner.name}: allowed is dense for the run that prunes nothing, and for "
+            f"no other; this one has timing={pruner.timing}"
+        )
+    if pruner.score is None or not (conf_dir() / "pruner" / f"{pruner.name}.yaml").is_file():
+        return
+    preset = choice(f"pruner/{pruner.name}")
+    score = preset.get("pruner", preset)["score"]["_target_"]
+    if pruner.score.path != score:
+        raise ConfigError(
+            f"pruner.name={pruner.name}: that is the method whose score is {score}, not "
+            f"{pruner.score.path}; give it a name of its own"
         )
 
 
-def _check_calibration(pruner: Config) -> None:
-    given = pruner["calibration"] or {}
-    if not {"examples", "batch_size"} <= given.keys() <= {"examples", "batch_size", "temperature"}:
-        raise ConfigError(
-            f"pruner.calibration={pruner['calibration']}: the score of pruner={pruner['name']} "
-            "wants the keys examples and batch_size (and may have temperature)"
-        )
-
-
-def _check_rounds(pruner: Config) -> None:
-    rounds = pruner["rounds"] or {}
-    if set(rounds) != {"fraction", "rewind"}:
-        raise ConfigError(f"pruner.rounds={rounds}: allowed are the keys fraction and rewind")
-    if rounds["fraction"] in (0, 1):
-        raise ConfigError(f"pruner.rounds.fraction={rounds['fraction']}: between 0 and 1, or null")
-    if rounds["rewind"] not in (None, "start"):
-        try:
-            steps_of(rounds["rewind"], 1, 1)
-        except ValueError as error:
-            raise ConfigError(f"pruner.rounds.rewind: {error}, 'start' or null") from error
+def _check_machine(settings: Settings) -> None:
+    """Processes, threads and workers are held against this machine's cores."""
+    cores = psutil.cpu_count() or 1
+    counts = {
+        "trainer.devices": (settings.trainer.devices, max(cores, 2)),
+        "trainer.threads": (settings.trainer.threads, MORE_THAN_CORES * cores),
+        "task.data.workers": (settings.task.data.arguments.get("workers"), MORE_THAN_CORES * cores),
+    }
+    if settings.start.train is not None:
+        train = settings.start.train
+        counts["start.train.devices"] = (train.devices, max(cores, 2))
+        counts["start.train.threads"] = (train.threads, MORE_THAN_CORES * cores)
+    for key, (value, most) in counts.items():
+        least = 0 if key.endswith("workers") else 1
+        if value is not None and (not isinstance(value, int) or not least <= value <= most):
+            raise ConfigError(
+                f"{key}={shown(value)}: allowed is a whole number from {least} to {most} on this "
+                f"machine of {cores} cores"
+            )
 
 
 def _check_kinds(composed: Any) -> None:
@@ -209,7 +119,7 @@ def _check_kinds(composed: Any) -> None:
     from omegaconf import OmegaConf
 
     kinds = {group: OmegaConf.select(composed, f"{group}.kind") for group in ("task", "model")}
-    if kinds["task"] != kinds["model"]:
+    if None not in kinds.values() and kinds["task"] != kinds["model"]:
         names = {group: OmegaConf.select(composed, f"{group}.name") for group in kinds}
         raise ConfigError(
             f"model={names['model']} is for {kinds['model']} tasks, task={names['task']} needs one "
@@ -223,45 +133,44 @@ def _models_of(kind: str) -> list[str]:
     return [file.stem for file in files if f"\nkind: {kind}\n" in file.read_text()]
 
 
-def _check_finetune(config: Config) -> None:
-    finetune, timing = config["finetune"], config["pruner"]["timing"]
-    if finetune["name"] == "lora":
-        if timing not in ("none", "before"):
+def _check_finetune(settings: Settings) -> None:
+    finetune, pruner = settings.finetune, settings.pruner
+    wanted = {"lora": ("rank", "alpha"), "llrd": ("decay",)}.get(finetune.name, ())
+    for key in ("rank", "alpha", "decay"):
+        if (getattr(finetune, key) is not None) != (key in wanted):
+            said = "is missing" if key in wanted else "is no key of it"
+            raise ConfigError(f"finetune.{key}: finetune={finetune.name}: it {said}")
+    if finetune.name == "lora":
+        if pruner.timing not in ("none", "before"):
             raise ConfigError(
-                f"finetune=lora: pruner={config['pruner']['name']} prunes {timing} training, when "
+                f"finetune=lora: pruner={pruner.name} prunes {pruner.timing} training, when "
                 "LoRA's layers stand in the way; allowed are methods that prune before it"
             )
         if find_spec("peft") is None:
             raise ConfigError("finetune=lora needs a package: pip install 'peft>=0.18'")
-    for key, low, high in (
-        ("rank", 1, math.inf), ("alpha", 0, math.inf), ("decay", 0, 1), ("distill_weight", 0, 1),
-        ("temperature", 0, math.inf),
-    ):  # fmt: skip
-        value = finetune.get(key, 1)
-        if not _number(value) or not low <= value <= high or (value == 0 and high != 1):
-            raise ConfigError(f"finetune.{key}={value}: allowed is a number from {low} to {high:g}")
 
 
-def _check_start(config: Config) -> None:
+def _check_start(settings: Settings) -> None:
     """Pretrained weights and tokenizers are found, or fetched, before any work."""
-    model, start = config["model"], config["start"]
-    if begins_pretrained(start) or (
-        config["finetune"]["distill"] and start["from"] == "pretrained"
-    ):
-        if start["weights"] is None:
+    model, start = settings.model, settings.start
+    distill = settings.finetune.distill
+    if start.train is None and (start.kind == "dense" or distill):
+        raise ConfigError("start.train is missing: the dense run is trained by it")
+    if start.pretrained or (distill and start.from_ == "pretrained"):
+        if start.weights is None:
             raise ConfigError(
-                f"model={model['name']} has no pretrained weights of its own: give "
+                f"model={model.name} has no pretrained weights of its own: give "
                 "start.weights=FOLDER, or a name on the hub"
             )
-        locate(start["weights"])
-    if "tokenizer" in model:
+        locate(start.weights)
+    if model.tokenizer is not None:
         where = tokenizer_source(model, start)
         if where != "data":
             locate(where, TOKENIZER)
 
 
-def _check_packages(config: Config) -> None:
-    if config["logger"]["name"] == "wandb" and find_spec("wandb") is None:
+def _check_packages(settings: Settings) -> None:
+    if settings.logger.name == "wandb" and find_spec("wandb") is None:
         raise ConfigError("logger=wandb needs a package: pip install wandb (or use logger=none)")
 
 

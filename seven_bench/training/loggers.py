@@ -14,6 +14,7 @@ from typing import Any
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from seven_bench.settings.model import Settings
 from seven_bench.store.atomic import replace_file
 from seven_bench.store.files import CURVES
 from seven_bench.store.home import without_home
@@ -75,12 +76,13 @@ class CurvesLogger(Logger):
 
 
 @contextmanager
-def loggers(config: dict[str, Any], run_id: str, folder: Path) -> Iterator[list[Logger]]:
+def loggers(settings: Settings, run_id: str, folder: Path) -> Iterator[list[Logger]]:
     """The loggers of one run. W&B's run is ended with the exit code, however the block ends; a
     failure of W&B is a warning, never the run's failure.
     """
     curves: Logger = CurvesLogger(folder)
-    wandb_logger = _start_wandb(config, run_id) if config["logger"]["name"] == "wandb" else None
+    wanted = settings.logger.name == "wandb"
+    wandb_logger = _start_wandb(settings, run_id) if wanted else None
     failed = 1
     try:
         yield [curves, wandb_logger] if wandb_logger else [curves]
@@ -104,10 +106,10 @@ def summarize_in_wandb(record: dict[str, Any]) -> None:
         log.warning("W&B took no summary: %s", _line(error))
 
 
-def _start_wandb(config: dict[str, Any], run_id: str) -> WandbLogger | None:
-    settings = config["logger"]
-    mode: Any = settings["mode"] or os.environ.get("WANDB_MODE") or "offline"
-    folder = Path(config["output_root"])
+def _start_wandb(settings: Settings, run_id: str) -> WandbLogger | None:
+    chosen = settings.logger
+    mode: Any = chosen.mode or os.environ.get("WANDB_MODE") or "offline"
+    folder = Path(settings.output_root)
     # W&B tells of itself on stderr at every start and end; its own variable still wins
     os.environ.setdefault("WANDB_SILENT", "true")
     try:
@@ -117,13 +119,13 @@ def _start_wandb(config: dict[str, Any], run_id: str) -> WandbLogger | None:
         wandb.init(
             mode=mode,
             dir=str(folder),
-            project=settings["project"],
-            entity=settings["entity"],
+            project=chosen.project,
+            entity=chosen.entity,
             name=run_id,
-            group=config["suite"],
-            job_type=config["pruner"]["name"],
-            tags=[config["task"]["name"], config["model"]["name"], *settings["tags"]],
-            config=without_home({n: value for n, value in config.items() if n != "logger"}),
+            group=settings.suite,
+            job_type=settings.pruner.name,
+            tags=[settings.task.name, settings.model.name, *chosen.tags],
+            config=without_home({n: v for n, v in settings.plain().items() if n != "logger"}),
         )
         for curves in ("progress/*", "density/*", "train/*", "validation/*"):
             wandb.define_metric(curves, step_metric="trainer/global_step")

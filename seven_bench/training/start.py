@@ -14,8 +14,8 @@ from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet, Params
 from seven_bench.pruning.prunable import family_of
 from seven_bench.settings.building import build
-from seven_bench.settings.identity import Config
-from seven_bench.settings.weights import begins_pretrained, locate
+from seven_bench.settings.model import Settings
+from seven_bench.settings.weights import locate
 from seven_bench.store.files import MODEL
 from seven_bench.store.tensors import load_tensors
 from seven_bench.training.environment import random_state, restore_random_state
@@ -26,35 +26,35 @@ log = logging.getLogger(__name__)
 POOLER = "pooler."  # may be missing too: not every pretraining has one
 
 
-def starting_model(config: Config, start_record: dict[str, Any] | None) -> nn.Module:
+def starting_model(settings: Settings, start_record: dict[str, Any] | None) -> nn.Module:
     """The plain model of a run, in float32, with the weights that its start says.
 
     Args:
-        config: a checked config.
+        settings: checked.
         start_record: the dense run's record, for `start=dense`.
 
     Raises: ConfigError when the weights are not this model's.
     """
-    model: nn.Module = build(config["model"]["build"])
-    if config["start"]["kind"] == "pretrained":
-        load_pretrained(model, locate(config["start"]["weights"]))
-    elif config["start"]["kind"] == "dense":
+    model: nn.Module = build(settings.model.build)
+    if settings.start.kind == "pretrained":
+        load_pretrained(model, locate(settings.start.weights))
+    elif settings.start.kind == "dense":
         assert start_record is not None
-        load_run(model, config, start_record)
+        load_run(model, settings, start_record)
     return model
 
 
-def start_name(config: Config) -> str:
+def start_name(settings: Settings) -> str:
     """A start in a word, for the record: `dense` begins from random weights, `dense_pretrained`
     from pretrained ones.
     """
-    kind = str(config["start"]["kind"])
-    return "dense_pretrained" if kind == "dense" and begins_pretrained(config["start"]) else kind
+    start = settings.start
+    return "dense_pretrained" if start.kind == "dense" and start.pretrained else start.kind
 
 
 def prepare(
     module: TaskModule,
-    config: Config,
+    settings: Settings,
     masks: MaskSet,
     scored: Params,
     dense_record: dict[str, Any] | None,
@@ -63,12 +63,12 @@ def prepare(
 
     Args:
         module: its model pruned already where that is done before training.
-        config: a checked config.
+        settings: checked.
         masks: what was removed so far.
         scored: weights that a method looks at during training, trained or not.
         dense_record: the dense run's, which teaches where `finetune.distill=true`.
     """
-    module.finetune = Finetune(**config["finetune"])
+    module.finetune = finetune_of(settings)
     if module.finetune.name == "lora":
         from seven_bench.training.lora import Adapters  # peft is slow to import
 
@@ -78,15 +78,21 @@ def prepare(
     if module.finetune.distill:
         assert dense_record is not None
         state = random_state()  # the teacher's first weights are drawn, and overwritten
-        teacher: nn.Module = build(config["model"]["build"])
+        teacher: nn.Module = build(settings.model.build)
         restore_random_state(state)
-        load_run(teacher, config, dense_record)
+        load_run(teacher, settings, dense_record)
         module.teach(teacher)
 
 
-def load_run(model: nn.Module, config: Config, record: dict[str, Any]) -> None:
+def finetune_of(settings: Settings) -> Finetune:
+    """The strategy of a run; what it does not state is not used by it."""
+    stated = settings.finetune.model_dump(exclude_none=True)
+    return Finetune(**stated)
+
+
+def load_run(model: nn.Module, settings: Settings, record: dict[str, Any]) -> None:
     """Loads the final weights of a run of this output root."""
-    folder = Path(config["output_root"]) / "runs" / record["run_id"]
+    folder = Path(settings.output_root) / "runs" / record["run_id"]
     model.load_state_dict(load_tensors(folder / MODEL), strict=True)
 
 

@@ -23,7 +23,7 @@ from seven_bench.pruning.pruner import Settled
 from seven_bench.running.run import recipe_of
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import checked
-from seven_bench.settings.identity import conf_dir
+from seven_bench.settings.conf import conf_dir
 from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import reset_process
 from seven_bench.training.finetune import Recipe, learning_rate_factor, make_optimizer
@@ -95,8 +95,8 @@ def _digits() -> Row:
         data.setup()
 
         def module() -> TaskModule:
-            model: nn.Module = build(config["model"]["build"])
-            made: TaskModule = build(config["task"]["module"], model=model, recipe=recipe)
+            model: nn.Module = build(config.model.build)
+            made: TaskModule = build(config.task.module, model=model, recipe=recipe)
             return made
 
         with loggers(config, "bench", Path(folder)) as sinks:

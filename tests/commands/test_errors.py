@@ -42,22 +42,6 @@ MODEL_BUILT = {
         ["start=init", "trainer.max_epochs=1", "pruner.schedule.start=30it"],
         ["schedule.start='30it'", "only 40 steps"],
     ),
-    "no prunable weights": (
-        [
-            "start=init",
-            "model.build._target_=torch.nn.Linear",
-            "~model.build.img_size",
-            "~model.build.in_chans",
-            "~model.build.num_classes",
-            "~model.build.patch_size",
-            "~model.build.embed_dim",
-            "~model.build.depth",
-            "~model.build.num_heads",
-            "+model.build.in_features=64",
-            "+model.build.out_features=10",
-        ],
-        ["Linear has no prunable weights", "timm_vit"],
-    ),
     "no such part to prune": (["start=init", "prunable=[pooler]"], ["pooler", "has none"]),
     "no network and no data": (
         ["task=cifar10", "model=vit_tiny", "start=init"],

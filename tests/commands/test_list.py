@@ -11,7 +11,7 @@ import pytest
 
 from seven_bench.commands import main
 from seven_bench.commands.list import Choice, choices, matrix, to_csv, to_markdown
-from seven_bench.settings.identity import conf_dir
+from seven_bench.settings.conf import conf_dir
 from tests.conftest import ROOT, program
 
 BEFORE = (
@@ -91,14 +91,16 @@ def test_the_program_prints_all_of_it():
 def test_a_further_folder_and_a_wrong_one(tmp_path: Path, capsys):
     folder = tmp_path / "pruner"
     folder.mkdir()
-    text = "# Mine. Me & You 2030, arXiv 3001.00001.\nname: mine\ntiming: before\n"
+    text = (
+        "# Mine. Me & You 2030, arXiv 3001.00001.\nname: mine\ntiming: before\nneeds: [gradients]\n"
+    )
     score = "score: {_target_: baselines.snip.SnipScore}\nschedule: {_target_: x}\n"
     (folder / "mine.yaml").write_text(text + score)
     assert main(["list", "--markdown", "--config-dir", str(tmp_path)]) == 0
     assert "| `mine` | before | Mine | Me & You 2030, [arXiv 3001.00001]" in capsys.readouterr().out
-    (folder / "mine.yaml").write_text(text + "score: {_target_: baselines.snip.Nothing}\n")
+    (folder / "mine.yaml").write_text(text + score.replace("SnipScore", "Nothing"))
     assert main(["list", "--matrix", "--config-dir", str(tmp_path)]) == 1
-    assert "error: _target_=baselines.snip.Nothing" in capsys.readouterr().err
+    assert "error: pruner.score._target_=baselines.snip.Nothing" in capsys.readouterr().err
 
 
 def test_help_says_how(capsys):

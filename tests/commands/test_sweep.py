@@ -101,7 +101,7 @@ def test_two_hundred_finished_runs_are_passed_over_quickly(tmp_path, make_config
     template = make_config("pruner=random", *TINY)
     for seed in range(100):
         for sparsity in (0.5, 0.9):
-            config = {**template, "seed": seed, "sparsity": sparsity}
+            config = template.changed(seed=seed, sparsity=sparsity)
             folder = identify(config).folder(tmp_path)
             folder.mkdir(parents=True)
             for name in ("config.yaml", "masks.safetensors", "model.safetensors"):

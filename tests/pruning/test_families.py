@@ -46,7 +46,7 @@ def model(request, make_config):
     start += ["model.tokenizer=data"] if "/" in task else []
     config = make_config(f"task={task}", f"model={request.param}", *start)
     with torch.device("meta"):
-        return request.param, build(config["model"]["build"])
+        return request.param, build(config.model.build)
 
 
 @pytest.mark.parametrize("model", LAYERS, indirect=True)

@@ -14,7 +14,7 @@ from seven_bench.results.published import (
     list_papers,
     read_paper,
 )
-from seven_bench.settings.identity import conf_dir
+from seven_bench.settings.conf import conf_dir
 
 FOLDER = conf_dir() / "paper"
 HEAD = (

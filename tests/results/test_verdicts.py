@@ -30,7 +30,7 @@ from seven_bench.results.verdicts import (
     split_cells,
     tolerate,
 )
-from seven_bench.settings.identity import conf_dir
+from seven_bench.settings.conf import conf_dir
 
 from .synthetic import make_record, write_run
 

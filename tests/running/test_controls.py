@@ -122,7 +122,7 @@ def test_controls_on_digits(make_config):
         records[name] = run(config)
         assert records[name]["control"] == name
         assert records[name]["params"] == records["none"]["params"], f"{name}: another count"
-        folder = f"{config['output_root']}/runs/{records[name]['run_id']}"
+        folder = f"{config.output_root}/runs/{records[name]['run_id']}"
         masks[name] = MaskSet(load_masks(f"{folder}/masks.safetensors"))
         state = load_file(f"{folder}/model.safetensors")
         assert all(bool((state[n][~m] == 0).all()) for n, m in masks[name].items()), name
@@ -149,7 +149,7 @@ def test_reinit_draws_other_weights_of_the_same_kind(make_config):
             "trainer.lr=1e-9", "trainer.max_steps=1", "logger=none", "progress=false",
         )  # fmt: skip
         record = run(config)
-        folder = f"{config['output_root']}/runs/{record['run_id']}"
+        folder = f"{config.output_root}/runs/{record['run_id']}"
         found[control] = load_file(f"{folder}/model.safetensors")
     name = "blocks.0.mlp.fc1.weight"
     one, other = found["none"][name], found["reinit"][name]

@@ -75,10 +75,10 @@ def test_a_run_shared_out_is_an_ordinary_run(make_config):
     record = run(config)
     assert record["params"]["kept"] == 19_661
     assert run(config) == record  # it is done
-    alone = run({**config, "trainer": {**config["trainer"], "devices": 1}})
+    alone = run(config.changed(trainer__devices=1))
     assert alone["run_id"] != record["run_id"]
     assert record["metrics"]["loss"] == pytest.approx(alone["metrics"]["loss"], rel=1e-2)
-    folder = Path(config["output_root"]) / "runs" / record["run_id"]
+    folder = Path(config.output_root) / "runs" / record["run_id"]
     left = {path.name for path in folder.iterdir()}
     assert left >= {"result.json", "metrics.csv", "masks.safetensors", "model.safetensors"}
     assert not left & {"last.ckpt", ".processes", ".error"}

@@ -37,7 +37,7 @@ def starts(monkeypatch):
 
 
 def folder_of(config) -> Path:
-    return identify(config).folder(config["output_root"])
+    return identify(config).folder(config.output_root)
 
 
 def levels(config) -> list:
@@ -62,12 +62,12 @@ def test_lth_rewinds_to_the_same_weights_in_every_round(make_config, starts):
     config = make_config("pruner=lth", "sparsity=0.5", *QUICK)
     record = run(config)
     rounds = levels(config)
-    assert [level["sparsity"] for level in rounds] == [0.0, 0.2, 0.36, 0.488, 0.5]
+    assert [level.sparsity for level in rounds] == [0.0, 0.2, 0.36, 0.488, 0.5]
     assert len(starts) == 5
     theta = starts[0]
     masks = [MaskSet(load_masks(folder_of(level) / "masks.safetensors")) for level in rounds]
     for began, mask, level in zip(starts, masks, rounds, strict=True):
-        assert mask.kept == 196_608 - round(level["sparsity"] * 196_608)
+        assert mask.kept == 196_608 - round(level.sparsity * 196_608)
         for name, value in began.items():
             wanted = theta[name] * mask[name] if name in mask else theta[name]
             assert torch.equal(value, wanted), name
@@ -123,7 +123,7 @@ def test_weights_are_rewound_to_a_step(make_config, starts):
     config = make_config(*given, *constant, *QUICK)
     run(config)
     rounds = levels(config)
-    assert [level["pruner"]["name"] for level in rounds] == ["lth"] * 3
+    assert [level.pruner.name for level in rounds] == ["lth"] * 3
     kept = load_file(folder_of(rounds[0]) / "rewind.safetensors")
     assert any(not torch.equal(kept[name], value) for name, value in starts[0].items())
     for level, began in zip(rounds[1:], starts[1:], strict=True):

@@ -61,7 +61,7 @@ def test_removed_weights_are_zero_in_the_file_which_loads_into_the_plain_model(s
             assert int(state[name][~mask].count_nonzero()) == 0
             assert int(state[name].count_nonzero()) <= int(mask.count_nonzero())
         config = yaml.safe_load((folder / "config.yaml").read_text())
-        plain = build(config["model"]["build"])
+        plain = build(config.model.build)
         plain.load_state_dict(state, strict=True)
 
 
@@ -153,7 +153,7 @@ def test_a_damaged_file_is_said_and_the_run_done_again(
     root, given = finished
     shutil.copytree(root, tmp_path / "copy")
     config = make_config(*given, f"output_root={tmp_path}/copy")
-    folder = RunFolder(identify(config).folder(config["output_root"]))
+    folder = RunFolder(identify(config).folder(config.output_root))
     first = folder.record()
     before = (folder.path / name).read_bytes()
     assert first is not None and folder.state() == "done" and folder.damage() is None
@@ -173,7 +173,7 @@ def test_damaged_weights_are_found_where_they_are_read(finished, make_config, tm
     root, given = finished
     shutil.copytree(root, tmp_path / "copy")
     config = make_config(*given, f"output_root={tmp_path}/copy")
-    folder = RunFolder(identify(config).folder(config["output_root"]))
+    folder = RunFolder(identify(config).folder(config.output_root))
     whole = (folder.path / "model.safetensors").read_bytes()
     DAMAGE[damage](folder.path / "model.safetensors")
     assert folder.record(weights=True) is None
@@ -187,7 +187,7 @@ def test_status_tells_how_a_run_ended(make_config):
     config = make_config("pruner=seven_dyn", *diverging, *SHORT[2:])
     with pytest.raises(ValueError, match="not finite"):
         run(config)
-    folder = identify(config).folder(config["output_root"])
+    folder = identify(config).folder(config.output_root)
     status = json.loads((folder / "status.json").read_text())
     assert status["state"] == "failed" and "not finite" in status["reason"]
     assert not (folder / "result.json").exists()

@@ -33,10 +33,12 @@ def main(rank: int, world: int, folder: Path, methods: list[str]) -> None:
     for method in methods:
         config = composed(method, "sgd")
         # 7 leaves shares of 4 and 3, and a last batch of 4 of the 60 examples
-        config = {**config, "trainer": {**config["trainer"], "batch_size": 7}}
-        if config["pruner"]["calibration"]:
-            config["pruner"]["calibration"]["batch_size"] = 5
-            config["pruner"]["calibration"]["examples"] *= 5
+        config = config.changed(trainer__batch_size=7)
+        if (calibration := config.pruner.calibration) is not None:
+            examples = 5 * calibration.examples
+            config = config.changed(
+                pruner__calibration__batch_size=5, pruner__calibration__examples=examples
+            )
         updates.clear()
         done = train(config, "vit", device=Device("cpu", world))
         found[method] = {

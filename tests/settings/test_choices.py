@@ -10,9 +10,10 @@ from seven_bench.data.making import make_data
 from seven_bench.errors import ConfigError
 from seven_bench.pruning import prunable_parameters
 from seven_bench.settings.building import build
-from seven_bench.settings.identity import conf_dir, identify
-from seven_bench.training.finetune import Finetune, Recipe, make_optimizer
-from seven_bench.training.start import starting_model
+from seven_bench.settings.conf import conf_dir
+from seven_bench.settings.identity import identify
+from seven_bench.training.finetune import Recipe, make_optimizer
+from seven_bench.training.start import finetune_of, starting_model
 from tests.data.synthetic import write_for
 
 
@@ -88,7 +89,7 @@ def prepared(make_config, root, task, model, *overrides):
     data = make_data(config, 4)
     data.setup()
     built = starting_model(config, None)
-    module = build(config["task"]["module"], model=built, recipe=Recipe(1, 1e-3, 4))
+    module = build(config.task.module, model=built, recipe=Recipe(1, 1e-3, 4))
     return data, module
 
 
@@ -127,8 +128,8 @@ def test_every_model_can_learn_tasks_of_its_kind(make_config, tmp_path, model):
 @pytest.mark.parametrize("finetune", choices("finetune"))
 def test_every_strategy_trains_something(make_config, tmp_path, finetune):
     config = make_config("pruner=snip", f"finetune={finetune}", "logger=none")
-    model = build(config["model"]["build"])
-    strategy = Finetune(**config["finetune"])
+    model = build(config.model.build)
+    strategy = finetune_of(config)
     assert make_optimizer(model, Recipe(1, 1e-3, 4), strategy).param_groups
 
 
@@ -137,16 +138,16 @@ def test_every_start_composes_and_has_an_identity(make_config, tmp_path, start):
     (tmp_path / "model.safetensors").write_bytes(b"")
     weights = ["model.pretrained=" + str(tmp_path)] if start == "pretrained" else []
     config = make_config(f"start={start}", "logger=none", *weights)
-    assert config["start"]["kind"] == start
+    assert config.start.kind == start
     assert identify(config).run_id.startswith("digits/vit_digits/")
 
 
 @pytest.mark.parametrize("pruner", choices("pruner"))
 def test_every_method_can_be_built(make_config, pruner):
     config = make_config(f"pruner={pruner}", "sparsity=0.5", "logger=none")
-    if config["pruner"]["timing"] != "none":
-        build(config["pruner"]["score"])
-        build(config["pruner"]["schedule"])
+    if config.pruner.timing != "none":
+        build(config.pruner.score)
+        build(config.pruner.schedule)
 
 
 @pytest.mark.parametrize("group", ["trainer", "logger", "control", "experiment"])
@@ -191,13 +192,16 @@ def test_published_settings_can_finish_on_the_official_data(make_config, tmp_pat
     (tmp_path / "tokenizer.json").write_bytes(b"")
     config = make_config(f"experiment=seven/{name}", "logger=none", f"model.pretrained={tmp_path}")
     start, steps, sparsity = PUBLISHED[name]
-    schedule, trainer = config["pruner"]["schedule"], config["trainer"]
-    assert (schedule["start"], schedule["steps"]) == (f"{start}it", f"{steps}it")
-    assert (config["sparsity"], trainer["lr"], trainer["batch_size"]) == (sparsity, 2e-5, 32)
-    assert (trainer["lr_schedule"], trainer["weight_decay"]) == ("constant", 0)
-    recipe = Recipe(trainer["max_epochs"], 2e-5, 32)
+    schedule, trainer = config.pruner.schedule, config.trainer
+    assert (schedule.arguments["start"], schedule.arguments["steps"]) == (
+        f"{start}it",
+        f"{steps}it",
+    )
+    assert (config.sparsity, trainer.lr, trainer.batch_size) == (sparsity, 2e-5, 32)
+    assert (trainer.lr_schedule, trainer.weight_decay) == ("constant", 0)
+    recipe = Recipe(trainer.max_epochs, 2e-5, 32)
     total, epoch = optimizer_steps(recipe, len(hold_out(TRAIN[name])[0]))
     build(schedule).plan(total, epoch)  # raises when it cannot finish
     can = 10 * epoch >= start + steps
-    assert trainer["max_epochs"] == (10 if can else -(-(start + steps) // epoch))
+    assert trainer.max_epochs == (10 if can else -(-(start + steps) // epoch))
     assert can == (name not in ("rte", "stsb"))

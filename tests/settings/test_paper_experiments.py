@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from seven_bench.settings.identity import conf_dir
+from seven_bench.settings.conf import conf_dir
 
 CONF = conf_dir()
 FILES = sorted((CONF / "experiment" / "paper").glob("*.yaml"))

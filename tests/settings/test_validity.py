@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import subprocess
 import sys
 
@@ -14,50 +13,34 @@ from seven_bench.pruning import DISTRIBUTIONS, PATTERNS
 from seven_bench.pruning.needs import NEEDS
 from seven_bench.pruning.pruner import MASKING
 from seven_bench.pruning.suppliers import SUPPLIERS
-from seven_bench.settings.checks import METHOD_DEFAULTS, with_defaults
+from seven_bench.settings.building import build_score
 from seven_bench.settings.identity import dense_start, identify
-from seven_bench.settings.validity import AT_REST, MASKINGS, ONE_SHOT, SUPPLIED, declared
+from seven_bench.settings.model import Pruner
+from seven_bench.settings.node import read
+from seven_bench.settings.validity import MASKINGS, own_distribution
 
 METHODS = [choice for choice in choices("pruner") if choice.node["timing"] != "none"]
 
 
 @pytest.mark.parametrize("choice", METHODS, ids=lambda choice: choice.name)
-def test_what_is_read_is_what_python_sees(choice):
-    target = choice.node["score"]["_target_"]
-    module, name = target.rsplit(".", 1)
-    score = getattr(importlib.import_module(module), name)
-    assert declared(target) == {"needs": score.needs, "compared": score.compared}
-    assert score.needs <= NEEDS.keys(), "a need that is not explained"
+def test_a_methods_file_says_what_its_class_says(choice):
+    pruner = read(Pruner, choice.node)
+    assert build_score(pruner).needs == {*pruner.needs}
+    others = ("activations",) if "activations" not in pruner.needs else ("weights",)
+    with pytest.raises(ConfigError, match=r"pruner\.needs: .* one of them is wrong"):
+        build_score(pruner.model_copy(update={"needs": others}))
+    other = "network" if pruner.compared == "row" else "row"
+    with pytest.raises(ConfigError, match=r"pruner\.compared: .* one of them is wrong"):
+        build_score(pruner.model_copy(update={"compared": other}))
 
 
 def test_the_tables_agree_with_the_engine():
-    assert set(AT_REST) == {"weights", *SUPPLIERS}, "calibration supplies something else"
-    assert {"hessian_gradient", "activations"} == ONE_SHOT, "needs that go over the batches twice"
+    assert {*NEEDS} == {"weights", *SUPPLIERS}, "calibration supplies something else"
+    once = {name for name, need in NEEDS.items() if need.one_shot}
+    assert once == {"hessian_gradient", "activations"}, "needs that go over the batches twice"
     assert set().union(*MASKINGS.values()) == MASKING.keys()
     assert set().union(*(form.distributions for form in PATTERNS.values())) == DISTRIBUTIONS.keys()
-    assert set(SUPPLIED) == set(MASKINGS) == {"before", "during", "rounds", "after"}
-
-
-def test_needs_are_inherited_and_must_be_literal(tmp_path, monkeypatch):
-    (tmp_path / "odd_scores.py").write_text(
-        "from baselines.wanda import WandaScore\n"
-        "class Child(WandaScore):\n    compared = 'network'\n"
-        "class Grandchild(Child):\n    needs = frozenset({'gradients'})\n"
-        "class Clever(WandaScore):\n    needs = WandaScore.needs | {'gradients'}\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    wanda = frozenset({"activations"})
-    assert declared("odd_scores.Child") == {"needs": wanda, "compared": "network"}
-    assert declared("odd_scores.Grandchild")["needs"] == {"gradients"}
-    assert declared("odd_scores.Grandchild")["compared"] == "network"
-    for target, text in (
-        ("odd_scores.Clever", "must be a plain literal"),
-        ("odd_scores.Nobody", "there is no class Nobody"),
-        ("no_such_module.Score", "there is no module no_such_module"),
-        ("Score", "there is no module Score"),
-    ):
-        with pytest.raises(ConfigError, match=text):
-            declared(target)
+    assert set(MASKINGS) == {"before", "during", "rounds", "after"}
 
 
 def test_the_matrix_has_every_method_at_its_own_timing():
@@ -97,7 +80,7 @@ def test_the_matrix_has_every_method_at_its_own_timing():
         ("pruner=grasp pruner.timing=during", "needs hessian_gradient, which timing=during does"),
         ("pruner=movement pruner.timing=before", "masking can be hard, regrow"),
         ("pruner=snip pruner.calibration=null", "wants the keys examples and batch_size"),
-        ("pruner=snip +pruner.calibration.x=1", "wants the keys examples and batch_size"),
+        ("pruner=snip +pruner.calibration.x=1", "pruner.calibration.x: no such key; known are"),
         ("pruner=grasp pruner.calibration.temperature=0", "temperature=0: allowed is a number"),
         ("pruner=snip +pruner.x=1", "pruner.x: no such key"),
         (
@@ -120,9 +103,7 @@ def test_what_does_not_go_together_is_one_line_before_any_work(make_config, over
 def test_what_is_left_open_is_the_methods_own(make_config):
     def settled(*overrides):
         config = make_config(*overrides, "logger=none")
-        assert config["pruner"]["pattern"] == config["pattern"]
-        assert config["pruner"]["distribution"] == config["distribution"]
-        return config["pattern"], config["distribution"]
+        return config.pattern, config.distribution
 
     assert settled("pruner=snip") == ("unstructured", "global")
     assert settled("pruner=wanda") == ("unstructured", "per_row")
@@ -146,10 +127,10 @@ def test_dense_takes_no_notice_of_pattern_distribution_and_control(make_config):
     assert one == two, "a control trains a dense start of its own"
 
 
-def test_defaults_are_whole():
-    node = with_defaults({"name": "x", "timing": "before", "score": {}, "schedule": {}})
-    assert node.keys() == {*METHOD_DEFAULTS, "name", "timing", "score", "schedule"}
-    assert with_defaults({"distributions": ["er", "lamp"]})["distribution"] == "er"
+def test_a_method_that_says_only_what_it_allows_has_the_first_of_that():
+    assert own_distribution(read(Pruner, {"name": "x", "timing": "before"})) == "global"
+    node = {"name": "x", "timing": "before", "distributions": ["er", "lamp"]}
+    assert own_distribution(read(Pruner, node)) == "er"
 
 
 def test_checks_and_list_load_no_torch():

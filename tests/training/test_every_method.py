@@ -19,7 +19,7 @@ from seven_bench.running.rounds import level_below
 from seven_bench.running.run import recipe_of
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import checked
-from seven_bench.settings.identity import conf_dir
+from seven_bench.settings.conf import conf_dir
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import reset_process
@@ -96,11 +96,11 @@ def composed(method: str, optimizer: str):
     given.append(f"trainer.lr={OPTIMIZERS[optimizer]}")
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = checked(compose("config", given))
-        pruner = config["pruner"]
-        if (pruner.get("schedule") or {}).get("every", 1) > 2:
+        pruner = config.pruner
+        if pruner.schedule is not None and pruner.schedule.arguments.get("every", 1) > 2:
             given.append("pruner.schedule.every=2")
-        if pruner.get("calibration"):
-            batches = pruner["calibration"]["examples"] // pruner["calibration"]["batch_size"]
+        if pruner.calibration is not None:
+            batches = pruner.calibration.examples // pruner.calibration.batch_size
             for examples in (6, batches):  # few if the schedule allows
                 less = [
                     f"pruner.calibration.examples={examples}",
@@ -117,11 +117,12 @@ def composed(method: str, optimizer: str):
 
 def train(config, model, seed=0, sparsity=None, checkpoint=None, kill_at=None, device=CPU) -> Done:
     """One run without its folder; rounds below it are done first."""
-    config = {**config, "seed": seed, "sparsity": target(config) if sparsity is None else sparsity}
+    sparsity = target(config) if sparsity is None else sparsity
+    config = config.changed(seed=seed, sparsity=sparsity)
     lower = level_below(config)
     below = None
     if lower is not None:
-        found = train(lower, model, seed, lower["sparsity"])
+        found = train(lower, model, seed, lower.sparsity)
         below = Below(found.state, found.masks)
     recipe = recipe_of(config)
     module, data = WatchedModule(tiny.start(model), recipe), tiny.tiny_data(seed, recipe.batch_size)
@@ -137,7 +138,7 @@ def train(config, model, seed=0, sparsity=None, checkpoint=None, kill_at=None, d
 
 
 def target(config) -> float:
-    return 0.3 if config["pruner"]["timing"] == "rounds" else 0.5
+    return 0.3 if config.pruner.timing == "rounds" else 0.5
 
 
 @cache
@@ -174,9 +175,9 @@ def test_count_zeros_names_and_loss(method, model, optimizer):
     config, done = composed(method, optimizer), reference(method, model, optimizer)
     total = done.masks.total
     wanted = kept_count(total, target(config))
-    if config["pruner"]["timing"] == "none":
+    if config.pruner.timing == "none":
         assert done.masks.kept == total
-    elif config["pruner"]["cut"] == "exact":
+    elif config.pruner.cut == "exact":
         assert done.masks.kept == wanted
     else:
         assert done.masks.kept < total  # thresholded by definition: what it reached is what it says
@@ -210,20 +211,20 @@ def test_sparsity_zero_is_dense(method, model, optimizer):
 
 
 def same_training(method: str, optimizer: str) -> bool:
-    return composed(method, optimizer)["trainer"] == composed("dense", optimizer)["trainer"]
+    return composed(method, optimizer).trainer == composed("dense", optimizer).trainer
 
 
 def test_the_seed_decides(method, model):
     """Another seed gives other masks, unless nothing in the method is random or looks at data."""
     config, whole = composed(method, "adamw"), reference(method, model, "adamw")
     other = train(config, model, seed=1)
-    fixed = config["pruner"]["timing"] == "none" or static(config)
+    fixed = config.pruner.timing == "none" or static(config)
     assert (other.masks.hash() == whole.masks.hash()) is fixed
 
 
 def static(config) -> bool:
-    pruner = config["pruner"]
-    score = build(pruner["score"]) if pruner["timing"] == "before" else None
+    pruner = config.pruner
+    score = build(pruner.score) if pruner.timing == "before" else None
     if score is None or not score.needs <= {"weights", "linear_gradient"}:
         return False
     generator = torch.Generator().manual_seed(3)

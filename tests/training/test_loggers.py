@@ -20,7 +20,7 @@ def wandb_runs(tmp_path_factory):
     from hydra import compose, initialize_config_dir
 
     from seven_bench.settings.checks import checked
-    from seven_bench.settings.identity import conf_dir
+    from seven_bench.settings.conf import conf_dir
 
     root = tmp_path_factory.mktemp("wandb")
     with pytest.MonkeyPatch.context() as patch:

@@ -49,7 +49,7 @@ def kill_at(monkeypatch):
 
 
 def folder_of(config) -> Path:
-    return identify(config).folder(config["output_root"])
+    return identify(config).folder(config.output_root)
 
 
 def left(config) -> tuple:
@@ -162,7 +162,7 @@ def test_what_was_scored_before_training_is_not_scored_again(make_config, kill_a
 def test_with_accumulation_and_an_odd_last_step(kill_at, tmp_path):
     """8 batches an epoch in steps of 3: a checkpoint never falls between the batches of a step."""
     config = composed("seven_dyn", "adamw")
-    config = {**config, "trainer": {**config["trainer"], "accumulate": 3}}
+    config = config.changed(trainer__accumulate=3)
     whole = train(config, "bert")
     path = tmp_path / CHECKPOINT
     with pytest.raises(Killed):
@@ -173,7 +173,7 @@ def test_with_accumulation_and_an_odd_last_step(kill_at, tmp_path):
 
 def test_the_interval_is_kept_and_does_not_name_the_run(make_config, monkeypatch):
     config = make_config("pruner=magnitude", *QUICK)
-    other = {**config, "trainer": {**config["trainer"], "checkpoint_every": 1}}
+    other = config.changed(trainer__checkpoint_every=1)
     assert identify(config) == identify(other)
     monkeypatch.setattr(Checkpoint, "_write", None)  # never called within so long an interval
     run(config)

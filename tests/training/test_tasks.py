@@ -17,7 +17,8 @@ from seven_bench.running.prune_and_train import train_pruned
 from seven_bench.running.run import recipe_of, run
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import checked
-from seven_bench.settings.identity import conf_dir, dense_start, identify
+from seven_bench.settings.conf import conf_dir
+from seven_bench.settings.identity import dense_start, identify
 from seven_bench.store.masks import load_masks
 from seven_bench.store.record import read_record
 from seven_bench.training.checkpoint import Checkpoint
@@ -65,7 +66,7 @@ def config_of(make_config, data_root):
 
 
 def folder_of(config) -> Path:
-    return identify(config).folder(config["output_root"])
+    return identify(config).folder(config.output_root)
 
 
 def batch_of(config, split="test"):
@@ -123,13 +124,13 @@ def test_the_saved_model_is_the_plain_one(config_of, task):
     config = config_of(task, "start=init", "pruner=seven_dyn", "sparsity=0.75", "select=last")
     run(config)
     state = load_file(folder_of(config) / "model.safetensors")
-    plain = plain_model(config["model"]["name"], task)
+    plain = plain_model(config.model.name, task)
     plain.load_state_dict(state, strict=True)
     masks = MaskSet(load_masks(folder_of(config) / "masks.safetensors"))
     assert all(not state[name][~mask].any() for name, mask in masks.items())
-    built = build(config["model"]["build"])
+    built = build(config.model.build)
     built.load_state_dict(state)
-    module = build(config["task"]["module"], model=built, recipe=recipe_of(config))
+    module = build(config.task.module, model=built, recipe=recipe_of(config))
     batch = batch_of(config)
     with torch.no_grad():
         ours = module.logits(built.eval(), batch)
@@ -186,7 +187,7 @@ def shortened(pruner, task, model, data_root, output_root):
 
 
 def context_of(config, checkpoint=None):
-    metric = config["task"]["metric"]
+    metric = config.task.metric
     return Context(metric["name"], metric["higher_is_better"], Device("cpu"), checkpoint=checkpoint)
 
 
@@ -195,12 +196,12 @@ def context_of(config, checkpoint=None):
 def test_every_method_before_or_during_training(subjects, data_root, tmp_path, pruner, model):
     config = shortened(pruner, SUBJECTS[model], model, data_root, tmp_path)
     data, start = subjects[model]
-    module = build(config["task"]["module"], model=copy.deepcopy(start), recipe=recipe_of(config))
+    module = build(config.task.module, model=copy.deepcopy(start), recipe=recipe_of(config))
     params = prunable_parameters(module.model)
     reset_process(0, 1, True)
     trained, _ = train_pruned(Job(config, module, params, data, context_of(config)))
     total = sum(p.numel() for p in params.values())
-    if config["pruner"]["cut"] == "exact":
+    if config.pruner.cut == "exact":
         assert trained.last_masks.kept == kept_count(total, 0.5)
     for name, mask in trained.last_masks.items():
         assert not trained.last[name][~mask].any()
@@ -213,7 +214,7 @@ def test_two_methods_share_one_dense_start(config_of):
         for p, c in (("snip", CALIBRATED), ("seven_dyn", ()))
     ]
     records = [run(config) for config in configs]
-    runs = sorted(Path(configs[0]["output_root"]).rglob("result.json"))
+    runs = sorted(Path(configs[0].output_root).rglob("result.json"))
     assert len(runs) == 3
     dense = read_record(folder_of(dense_start(configs[0])) / "result.json")
     assert dense["sparsity"]["prunable"] == 0
@@ -277,14 +278,14 @@ def test_strategies_with_methods(config_of, finetune, pruner):
         return
     config = config_of("glue/sst2", *overrides, *given)
     record = run(config)
-    if config["pruner"]["cut"] == "exact":
+    if config.pruner.cut == "exact":
         assert record["params"]["kept"] == kept_count(record["params"]["prunable"], 0.5)
     assert record["finetune"] == finetune
     state = load_file(folder_of(config) / "model.safetensors")
     plain = plain_model("tiny_bert", "glue/sst2")
     plain.load_state_dict(state, strict=True)
     masks = MaskSet(load_masks(folder_of(config) / "masks.safetensors"))
-    reset_process(config["seed"], 1, True)
+    reset_process(config.seed, 1, True)
     begin = starting_model(config, None).state_dict()
     assert all(not state[name][~mask].any() for name, mask in masks.items())
     kept = [torch.equal(state[name][mask], begin[name][mask]) for name, mask in masks.items()]
@@ -313,7 +314,7 @@ def test_lora_goes_on_where_it_stopped(config_of, tmp_path):
         data = make_data(config, 8)
         data.setup()
         model = starting_model(config, None)
-        module = build(config["task"]["module"], model=model, recipe=recipe_of(config))
+        module = build(config.task.module, model=model, recipe=recipe_of(config))
         if kill:
 
             def stop(batch, batch_idx):
