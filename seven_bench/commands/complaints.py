@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from seven_bench.errors import ConfigError
-from seven_bench.settings.identity import conf_dir
+from seven_bench.settings.conf import conf_dir
 
 LAUNCHER_EXTRAS = {
     "joblib": "joblib",

@@ -85,8 +85,10 @@ def _check_name(settings: Settings) -> None:
     if pruner.score is None or not (conf_dir() / "pruner" / f"{pruner.name}.yaml").is_file():
         return
     preset = choice(f"pruner/{pruner.name}")
-    score = preset.get("pruner", preset)["score"]["_target_"]
-    if pruner.score.path != score:
+    preset = preset.get("pruner", preset)
+    score = preset["score"]["_target_"]
+    framed = pruner.timing == preset["timing"] == "after"  # its file is for any score
+    if pruner.score.path != score and not framed:
         raise ConfigError(
             f"pruner.name={pruner.name}: that is the method whose score is {score}, not "
             f"{pruner.score.path}; give it a name of its own"

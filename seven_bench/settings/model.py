@@ -27,7 +27,7 @@ ControlName = Literal[
 Examples = Annotated[int, Field(ge=1, le=10**9)]
 BatchSize = Annotated[int, Field(ge=1, le=2**20)]
 Epochs = Annotated[int, Field(ge=1, le=10**6)]
-Rate = Annotated[float, Field(ge=0, le=1000)]
+Rate = Annotated[float, Field(ge=0, le=1e30)]
 
 
 def as_folder(name: str) -> str:

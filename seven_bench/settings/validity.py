@@ -14,7 +14,7 @@ from seven_bench.pruning.needs import NEEDS
 from seven_bench.pruning.patterns import PATTERNS
 from seven_bench.pruning.schedules import steps_of
 from seven_bench.settings.building import build
-from seven_bench.settings.model import Control, Pruner, Rounds, Settings
+from seven_bench.settings.model import Control, Pruner, Settings
 
 MASKINGS = {  # by timing
     "before": ("hard", "regrow"),
@@ -204,7 +204,7 @@ def _check_rounds(pruner: Pruner, sparsity: float) -> None:
     if pruner.rounds is None:
         raise ConfigError(
             f"pruner.rounds=null: pruner={pruner.name} prunes with timing={pruner.timing}; allowed "
-            f"are the keys {', '.join(Rounds.model_fields)}"
+            "are the keys fraction and rewind"
         )
     if pruner.rounds.rewind not in (None, "start"):
         try:

@@ -13,7 +13,7 @@ import pytest
 from seven_bench.commands import main
 from seven_bench.results.published import read_paper
 from seven_bench.results.verdicts import MATCHED, NOT_COMPARABLE, NOT_MATCHED, NOT_OURS
-from seven_bench.settings.identity import conf_dir
+from seven_bench.settings.conf import conf_dir
 
 from ..results.test_verdicts import around, write_cell
 

@@ -7,7 +7,7 @@ import pytest
 
 from seven_bench import __version__
 from seven_bench.commands import VERBS, build_parser, completions, main
-from seven_bench.settings.identity import conf_dir
+from seven_bench.settings.conf import conf_dir
 from tests.conftest import program
 
 SLACK = 3  # for a busy machine; the limits themselves are 1.0 s and 0.6 s of user time

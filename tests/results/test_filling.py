@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from seven_bench.results.filling import Suite
 from seven_bench.results.published import Row, list_papers, read_paper
-from seven_bench.settings.identity import conf_dir
+from seven_bench.settings.conf import conf_dir
 
 ROW = Row(
     source="S",

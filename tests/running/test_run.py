@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from seven_bench.pruning import MaskSet
 from seven_bench.running.run import run
 from seven_bench.settings.building import build
+from seven_bench.settings.checks import stored
 from seven_bench.settings.identity import dense_start, identify
 from seven_bench.store.home import with_home, without_home
 from seven_bench.store.masks import load_masks
@@ -60,8 +61,7 @@ def test_removed_weights_are_zero_in_the_file_which_loads_into_the_plain_model(s
         for name, mask in masks.items():
             assert int(state[name][~mask].count_nonzero()) == 0
             assert int(state[name].count_nonzero()) <= int(mask.count_nonzero())
-        config = yaml.safe_load((folder / "config.yaml").read_text())
-        plain = build(config.model.build)
+        plain = build(stored(folder).model.build)
         plain.load_state_dict(state, strict=True)
 
 
