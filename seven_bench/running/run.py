@@ -31,10 +31,12 @@ from seven_bench.settings.identity import (
     Identity,
     dense_start,
     identify,
+    method_part,
     needs_dense,
+    recipe_part,
     threads,
 )
-from seven_bench.settings.model import Settings
+from seven_bench.settings.model import Settings, Trainer
 from seven_bench.store.files import CHECKPOINT, MASKS, MODEL, RECORD
 from seven_bench.store.integrity import fingerprints
 from seven_bench.store.masks import write_masks
@@ -163,7 +165,7 @@ def _work(
 
 def recipe_of(settings: Settings) -> Recipe:
     """The training settings of a run."""
-    names = {field.name for field in fields(Recipe)}
+    names = {field.name for field in fields(Recipe)} & Trainer.model_fields.keys()
     return Recipe(**{name: getattr(settings.trainer, name) for name in names})
 
 
@@ -218,6 +220,8 @@ def _record(settings: Settings, identity: Identity, model: nn.Module, masks: Mas
         **sizes(model, masks, settings.sparsity),
         "mask_hash": masks.hash(),
         "efficiency": {},
+        "recipe": recipe_part(settings),
+        "method": method_part(settings),
     }
 
 

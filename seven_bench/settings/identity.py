@@ -70,7 +70,7 @@ def decisive_part(settings: Settings) -> Plain:
     return part
 
 
-def recipe(settings: Settings) -> Plain:
+def recipe_part(settings: Settings) -> Plain:
     """What decides the result and is neither method nor column, by dotted key: only runs of one
     recipe are held against each other. That of a dense start, or of a teacher, is part of it.
     """
@@ -83,7 +83,7 @@ def recipe(settings: Settings) -> Plain:
     return dict(_flat(part))
 
 
-def method(settings: Settings) -> Plain:
+def method_part(settings: Settings) -> Plain:
     """What a run's method is, by dotted key, without what a table has a column for."""
     return dict(_flat(by_role(settings, (Role.METHOD,))))
 
