@@ -26,7 +26,8 @@ from seven_bench.commands.complaints import one_line
 from seven_bench.errors import ConfigError
 from seven_bench.settings.checks import checked
 from seven_bench.settings.identity import dense_start, identify
-from seven_bench.settings.model import Settings
+from seven_bench.settings.model import Settings, shard_of
+from seven_bench.settings.node import read_key
 from seven_bench.store.run_folder import RunFolder
 
 PLUGIN_MODULE = "hydra_plugins.seven_bench"  # Hydra takes plugins from this namespace alone
@@ -80,17 +81,25 @@ class SuiteSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         failures: list[Failure] = []
         jobs: dict[Path, Job] = {}
-        for overrides in self._expand(arguments):
+        shard, retry_failed, dry_run = (
+            read_key(Settings, key, self.config[key])
+            for key in ("shard", "retry_failed", "dry_run")
+        )
+        combinations = self._expand(arguments)
+        if not combinations:
+            raise ConfigError(f"no run in {shlex.join(arguments)}: a swept key has no values")
+        for overrides in combinations:
             try:
                 job = self._job(overrides)
             except Exception as error:  # whatever is wrong with one run, the others go on
                 failures.append(Failure(_command(overrides), one_line(error)))
             else:
                 jobs.setdefault(job.folder.path, job)
-        mine = _shard(list(jobs.values()), self.config.shard)
+        part, parts = shard_of(shard)  # the same runs, whatever is done already
+        mine = list(jobs.values())[part::parts]
         done = [job for job in mine if job.folder.record() is not None]
         todo = [job for job in mine if job not in done]
-        if not self.config.retry_failed:
+        if not retry_failed:
             failed = [job for job in todo if job.folder.state() == "failed"]
             failures += [Failure(job.command, job.folder.reason()) for job in failed]
             todo = [job for job in todo if job not in failed]
@@ -102,7 +111,7 @@ class SuiteSweeper(Sweeper):
             + (f", {len(failures)} cannot run" if failures else ""),
             flush=True,
         )
-        if self.config.dry_run:
+        if dry_run:
             from seven_bench.running.dry_run import print_plan
 
             print_plan([job.settings for job in mine])
@@ -111,7 +120,7 @@ class SuiteSweeper(Sweeper):
             batch = [list(job.overrides) for job in todo]
             returned = self.launcher.launch(batch, initial_job_idx=0)
             failures += _failed(todo, returned)
-        if not self.config.dry_run:
+        if not dry_run:
             _show_table(job.folder.path for job in mine if job.folder.record() is not None)
         if failures:
             _show_failures(failures)
@@ -172,16 +181,6 @@ def _text(value: Any) -> str:
 
 def _command(overrides: Iterable[str]) -> str:
     return f"python -m seven_bench {shlex.join(overrides)}"
-
-
-def _shard(jobs: list[Job], shard: str | None) -> list[Job]:
-    """The i-th of n equal parts ("i/n", from 1), the same whatever is done already."""
-    if shard is None:
-        return jobs
-    index, _, count = str(shard).partition("/")
-    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
-        raise ConfigError(f"shard={shard}: allowed is i/n, such as 1/4")
-    return jobs[int(index) - 1 :: int(count)]
 
 
 def _starts_first(jobs: list[Job]) -> list[Job]:

@@ -149,7 +149,13 @@ class _Gradual:
             )
         observe_from = 0
         if self.warmup is not None:
-            observe_from = max(0, start - steps_of(self.warmup, total, epoch))
+            warmup = steps_of(self.warmup, total, epoch)
+            if warmup > start:
+                raise ValueError(
+                    f"schedule.warmup={self.warmup!r} is {warmup} steps, but pruning starts after "
+                    f"{start} (schedule.start={self.start!r})"
+                )
+            observe_from = start - warmup
         count = steps // self.every
         hold = total - start - count * self.every if self.hold else 0
         return Plan(observe_from, start, self.every, count, hold)

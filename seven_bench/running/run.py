@@ -26,7 +26,7 @@ from seven_bench.running.rounds import (
     rewind_time,
 )
 from seven_bench.running.worker import share_out
-from seven_bench.settings.building import build
+from seven_bench.settings.building import build, build_score
 from seven_bench.settings.identity import (
     Identity,
     dense_start,
@@ -72,6 +72,8 @@ def run(settings: Settings, wait: bool = False, weights: bool = False) -> Record
     folder = RunFolder(identity.folder(settings.output_root))
     if (finished := folder.record(weights)) is not None:
         return finished
+    if settings.pruner.score is not None:
+        build_score(settings.pruner)  # what is wrong with it is said before a start is trained
     needed = _needed(settings)
     with folder.claim(wait):
         if (finished := folder.record(weights)) is not None:  # done by another process meanwhile

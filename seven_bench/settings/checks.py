@@ -120,6 +120,10 @@ def _check_kinds(composed: Any) -> None:
     """A model of texts takes no images: said before interpolation fails on what is not there."""
     from omegaconf import OmegaConf
 
+    for key in ("task", "model", "start", "finetune", "trainer", "pruner"):
+        if not OmegaConf.is_dict(OmegaConf.select(composed, key)):
+            known = ", ".join(_names_of(key))
+            raise ConfigError(f"{key} is missing, or no group of settings: allowed are {known}")
     kinds = {group: OmegaConf.select(composed, f"{group}.kind") for group in ("task", "model")}
     if None not in kinds.values() and kinds["task"] != kinds["model"]:
         names = {group: OmegaConf.select(composed, f"{group}.name") for group in kinds}
@@ -127,6 +131,11 @@ def _check_kinds(composed: Any) -> None:
             f"model={names['model']} is for {kinds['model']} tasks, task={names['task']} needs one "
             f"for {kinds['task']}: {', '.join(_models_of(kinds['task']))}"
         )
+
+
+def _names_of(group: str) -> list[str]:
+    folder = conf_dir() / group
+    return sorted(f.relative_to(folder).with_suffix("").as_posix() for f in folder.rglob("*.yaml"))
 
 
 def _models_of(kind: str) -> list[str]:
@@ -140,8 +149,8 @@ def _check_finetune(settings: Settings) -> None:
     wanted = {"lora": ("rank", "alpha"), "llrd": ("decay",)}.get(finetune.name, ())
     for key in ("rank", "alpha", "decay"):
         if (getattr(finetune, key) is not None) != (key in wanted):
-            said = "is missing" if key in wanted else "is no key of it"
-            raise ConfigError(f"finetune.{key}: finetune={finetune.name}: it {said}")
+            said = "needs it" if key in wanted else "has no such key"
+            raise ConfigError(f"finetune.{key}: finetune={finetune.name} {said}")
     if finetune.name == "lora":
         if pruner.timing not in ("none", "before"):
             raise ConfigError(

@@ -8,12 +8,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Mapping
 from enum import Enum
-from typing import Any, Literal, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     model_serializer,
     model_validator,
@@ -136,6 +137,18 @@ def read(kind: type[N], plain: Any, prefix: str = "") -> N:
         raise ConfigError(_line(error.errors()[0], kind, prefix)) from error
 
 
+def read_key(kind: type[Node], key: str, value: Any) -> Any:
+    """One key's value, checked by itself. Raises: ConfigError as `read` does."""
+    field = kind.model_fields[key]
+    kind_of: Any = Annotated[field.annotation, field]
+    adapter: TypeAdapter[Any] = TypeAdapter(kind_of, config=ConfigDict(strict=True))
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(_line({**first, "loc": (key, *first["loc"])}, kind, "")) from error
+
+
 def _line(error: ErrorDetails, kind: type[Node], prefix: str) -> str:
     """What is wrong: key, value, what is allowed, the nearest name."""
     node, field, path = kind, None, []
@@ -159,7 +172,7 @@ def _line(error: ErrorDetails, kind: type[Node], prefix: str) -> str:
 
 
 def _is_or_are(allowed: str) -> str:
-    several = not allowed.startswith(("a ", "true", "i/n"))
+    several = not allowed.startswith(("a ", "the name", "true", "i/n"))
     return f"allowed {'are' if several else 'is'} {allowed}"
 
 
@@ -190,6 +203,10 @@ def _node_of(annotation: Any) -> type[Node] | None:
     if isinstance(annotation, type) and issubclass(annotation, Node):
         return annotation
     return next(filter(None, map(_node_of, get_args(annotation))), None)
+
+
+def _holds(annotation: Any, kind: type) -> bool:
+    return annotation is kind or any(_holds(part, kind) for part in get_args(annotation))
 
 
 def _choices(annotation: Any) -> list[str]:
@@ -226,8 +243,9 @@ def _words(annotation: Any, parts: list[Any], field: FieldInfo) -> str:
         return f"a number in {left}{low:g}, {high:g}{right}"
     if bool in parts:
         return "true or false"
-    if (node := _node_of(annotation)) is not None and str not in parts:
-        return f"the keys {', '.join(_fields(node))}" if node is not Target else "a _target_"
+    if (node := _node_of(annotation)) is not None:
+        words = f"the keys {', '.join(_fields(node))}" if node is not Target else "a _target_"
+        return f"a text, or {words}" if _holds(annotation, str) else words
     if get_origin(annotation) is tuple:
         return "a list of texts"
     return "a text"

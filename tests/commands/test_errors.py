@@ -36,8 +36,15 @@ CONFIG_ALONE = {
     "target out of bounds": (["pruner=snip", "pruner.schedule._target_=os.system"], ["os.system"]),
     "bad override": (["sparsity"], ["sparsity"]),
     "shard": (["-m", "shard=3/2"], ["shard=3/2", "i/n"]),
+    "no value to sweep": (["-m", "seed=range(0,0)"], ["seed=range(0,0)", "has no values"]),
+    "no flag": (["-m", "dry_run=abc", "seed=0,1"], ["dry_run=abc", "true or false"]),
 }
 MODEL_BUILT = {
+    "a score's own argument": (["pruner.score.signed=abc"], ["signed=abc", "boolean"]),
+    "warm-up beyond the start of pruning": (
+        ["start=init", "pruner.schedule.warmup=99ep"],
+        ["schedule.warmup='99ep'", "pruning starts after"],
+    ),
     "schedule beyond training": (
         ["start=init", "trainer.max_epochs=1", "pruner.schedule.start=30it"],
         ["schedule.start='30it'", "only 40 steps"],
