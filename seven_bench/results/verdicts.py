@@ -394,7 +394,7 @@ def _check(
         differences = _add_baseline(differences, find_gate(row, cell))
     ours = summarise(cell.measured(row.metric))
     gap, tolerance = ours.mean - row.value, tolerate(row, ours)
-    verdict = _judge(row, ours, tolerance, differences, row.method in reconstructed)
+    verdict = judge(row, ours, tolerance, differences, row.method in reconstructed)
     return Checked(row, verdict, ours, gap, tolerance, tuple(differences), len(fitting) - 1)
 
 
@@ -433,13 +433,14 @@ def _add_baseline(differences: list[Difference], dense: Checked | None) -> list[
     return differences
 
 
-def _judge(
+def judge(
     row: Row,
     ours: Summary,
     tolerance: float,
-    differences: Iterable[Difference],
-    reconstructed: bool,
+    differences: Iterable[Difference] = (),
+    reconstructed: bool = False,
 ) -> str:
+    """The verdict on our runs of a row's setting, which `differences` parts from the row's own."""
     if any(difference.matters for difference in differences):
         return NOT_COMPARABLE
     gap = ours.mean - row.value

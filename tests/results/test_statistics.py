@@ -15,6 +15,7 @@ from seven_bench.results.groups import split_groups
 from seven_bench.results.statistics import (
     Pairing,
     compare,
+    holm,
     pair_by_seed,
     rank_methods,
     sampling_interval,
@@ -143,6 +144,14 @@ def test_too_few_seeds_say_how_many_would_do() -> None:
     crowd = compare([five, *(Pairing(name, 0.9, (0.0,) * 6) for name in "bcde")])
     assert crowd[0].words == "too few seeds to test (5 of 8)"
     assert crowd[1].words == "too few seeds to test (6 of 8)"
+
+
+def test_holm_against_statsmodels() -> None:
+    from statsmodels.stats.multitest import multipletests
+
+    rng = np.random.default_rng(0)
+    for values in (rng.random(1), rng.random(20) ** 4, np.repeat([0.01, 1.0, 0.2], 3), np.ones(5)):
+        assert holm(values) == pytest.approx(multipletests(values, method="holm")[1])
 
 
 def test_holm_over_the_whole_family() -> None:
