@@ -21,7 +21,7 @@ from seven_bench.store.schema import FIELDS, NUMERIC
 #: Columns that hold an object as it is; every other object is spread over columns with dots.
 WHOLE_COLUMNS = ("layers",)
 #: Columns that stand beside the record's fields.
-OWN_COLUMNS = ("folder", "sealed", "recipe_id")
+OWN_COLUMNS = ("folder", "sealed", "recipe_id", "method_id")
 _STATES = ("running", "failed", "interrupted", "done")
 
 
@@ -68,11 +68,12 @@ def collect(roots: Iterable[str | Path], unsealed: bool = False) -> Collected:
 
     Columns carry the record's names with dots (`sparsity.target`, `cost.seconds.total`), but for
     the checksums in `integrity`; `layers` stays an object; `folder` is where the run lies, `sealed`
-    says whether its checksums were there and fit, and `recipe_id`, empty where there is no recipe,
-    which runs were trained alike. What is damaged (a record, or a file
-    of its run) is named and left out, and so is a record without a seal, unless `unsealed`. Of
-    several records with one run_id the first is kept; one that disagrees with it on the result is
-    named among the damaged. Raises FileNotFoundError for a root that does not exist.
+    says whether its checksums were there and fit, `recipe_id` which runs were trained alike and
+    `method_id` which are of one variant of a method, both empty where the record does not say. What
+    is damaged (a record, or a file of its run) is named and left out, and so is a record without a
+    seal, unless `unsealed`. Of several records with one run_id the first is kept; one that
+    disagrees with it on the result is named among the damaged. Raises FileNotFoundError for a root
+    that does not exist.
     """
     roots = list(roots)
     rows: dict[str, dict[str, Any]] = {}
@@ -109,7 +110,8 @@ def _result(record: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _as_row(record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    own = (str(folder), is_sealed(record), identify_recipe(record.get("recipe")))
+    ids = (identify_recipe(record.get(name)) for name in ("recipe", "method"))
+    own = (str(folder), is_sealed(record), *ids)
     return {**record, **dict(zip(OWN_COLUMNS, own, strict=True))}
 
 

@@ -47,9 +47,18 @@ class Suite:
                 return Filling(reason=f"the suite has no pattern {row.pattern}")
             if row.sparsity is None:
                 return Filling(reason="the source states no sparsity")
+        if row.control != "none" and self._timing(row.method) != "before":
+            return Filling(reason="the suite's controls are for methods before training")
+        if row.epochs == 0:
+            return Filling(reason="the suite trains at least an epoch")
         if row.experiment and any(_lists(cell, row) for cell in self._list(row.experiment)):
             return Filling(f"python -m seven_bench experiment={row.experiment}")
         return Filling(f"python -m seven_bench -m {' '.join(_say_keys(row))}")
+
+    def _timing(self, method: str) -> str:
+        path = self.conf / "pruner" / f"{method}.yaml"
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return str(content.get("pruner", content).get("timing"))
 
     def _list(self, experiment: str) -> list[dict[str, Any]]:
         """The cells of an experiment, each with what all of them share; none where unreadable."""

@@ -31,6 +31,7 @@ _WHERE = ("task", "model", "start", *_SETTINGS, "recipe_id")
 #: So many keys of a recipe stand in a title; what is told of it otherwise names all of them.
 _TITLED = 3
 UNKNOWN = "recipe unknown"
+_METHOD = "method."  # columns of collected records that hold what a method is
 
 #: Settings that tell cells of one table apart by design, so that they name no variant.
 _EXPECTED = frozenset({"seed", "sparsity"})
@@ -59,7 +60,8 @@ class Group:
     `method`, the name that a reader sees. `setting` says what tells this group from others of
     the same task, model and start; it is empty where nothing does. `recipe_id` is empty where the
     runs do not say their recipe: then nothing is tested. `differing` holds the keys in which the
-    recipe is another than those groups', each with its value here.
+    recipe is another than those groups', each with its value here. Of runs that are the same but
+    for their machine, one is taken: `repeated` counts the others.
     """
 
     task: str
@@ -71,6 +73,7 @@ class Group:
     dense: pd.DataFrame
     recipe_id: str = ""
     differing: Mapping[str, str] = field(default_factory=dict)
+    repeated: int = 0
 
     @property
     def alike(self) -> bool:
@@ -132,8 +135,10 @@ def split_groups(records: pd.DataFrame) -> list[Group]:
             name, split, epoch, higher = same[[*_MEASURE, "metric.higher_is_better"]].iloc[0]
             metric = Metric(name, split, epoch, bool(higher))
             patterns = [runs for _, runs in pruned.groupby("pattern")] or [pruned]
-            for runs in patterns:
-                first = (runs if len(runs) else dense).iloc[0]
+            for several in patterns:
+                runs, once = _drop_repeated(several), _drop_repeated(dense)
+                repeated = len(several) + len(dense) - len(runs) - len(once)
+                first = (runs if len(runs) else once).iloc[0]
                 told = [f"{name.rpartition('.')[2]} {first[name] or 'none'}" for name in varying]
                 recipe_id = str(first["recipe_id"])
                 here = (
@@ -141,9 +146,17 @@ def split_groups(records: pd.DataFrame) -> list[Group]:
                 )
                 setting = ", ".join([*told, *_title_recipe(recipe_id, here)])
                 groups.append(
-                    Group(task, model, start, setting, metric, runs, dense, recipe_id, here)
+                    Group(
+                        task, model, start, setting, metric, runs, once, recipe_id, here, repeated
+                    )
                 )
     return groups
+
+
+def _drop_repeated(runs: pd.DataFrame) -> pd.DataFrame:
+    """One run a method, variant, sparsity and seed, where records say what a variant is."""
+    repeated = runs.duplicated(["method", "variant", "sparsity.target", "seed"])
+    return runs[~repeated | (runs["variant"] != runs["method_id"])]
 
 
 def _title_recipe(recipe_id: str, differing: Mapping[str, str]) -> list[str]:
@@ -159,20 +172,24 @@ def _values(family: pd.DataFrame, name: str) -> pd.Series:
 
 def _fill_texts(records: pd.DataFrame) -> pd.DataFrame:
     texts = ["distribution", "timing", "control", *_SETTINGS]
-    if "recipe_id" not in records:
-        records = records.assign(recipe_id="")
-    texts.append("recipe_id")
+    ids = ("recipe_id", "method_id")
+    records = records.assign(**{name: "" for name in ids if name not in records})
+    texts += ids
     filled = {name: records[name].map(lambda v: "" if pd.isna(v) else str(v)) for name in texts}
-    return records.assign(**filled, **{"sparsity.target": records["sparsity.target"].round(6)})
+    filled["sparsity.target"] = records["sparsity.target"].round(6)
+    # A cell is one machine's: a variant is one on all machines, where records say enough.
+    said = (filled["recipe_id"] != "") & (filled["method_id"] != "")
+    filled["variant"] = filled["method_id"].where(said, records["cell_id"])
+    return records.assign(**filled)
 
 
 def label_methods(records: pd.DataFrame) -> pd.Series:
     """Name the method of each run so that one name never covers two different things.
 
     The name is the pruner's, then the control (shuffled, inverted, ...) where there is one, then
-    distribution and timing where the pruner occurs with several. Cells that still share name
-    and sparsity differ in their configuration: what differs, read from `config.yaml`, is added.
-    Expects texts without missing values.
+    distribution and timing where the pruner occurs with several. Variants that still share name
+    and sparsity differ in their settings: what differs is added, as the record has it, or else
+    `config.yaml`. Expects texts without missing values, and `variant`.
     """
     labels = records["pruner"].astype(object)
     pruned = records["pruner"] != DENSE
@@ -184,42 +201,46 @@ def label_methods(records: pd.DataFrame) -> pd.Series:
         labels = labels.where(~named, labels + SEPARATOR + records[name])
     for rows in _clashing(records, labels):
         suffixes = _name_variants(rows)
-        labels.loc[rows.index] += rows["cell_id"].map(suffixes)
+        labels.loc[rows.index] += rows["variant"].map(suffixes)
     return labels.astype(str)
 
 
 def _clashing(records: pd.DataFrame, labels: pd.Series) -> Iterator[pd.DataFrame]:
-    """Yield the runs of each label that stands for several cells at one sparsity of a group."""
+    """Yield the runs of each label that stands for several variants at one sparsity of a group."""
     # A dense row has no pattern, and serves the groups of all patterns.
     pattern = records["pattern"].where(records["pruner"] != DENSE, "")
     keyed = records.assign(label=labels, pattern=pattern)
     for _, rows in keyed.groupby([*_WHERE, "label"]):
-        if (rows.groupby("sparsity.target")["cell_id"].nunique() > 1).any():
+        if (rows.groupby("sparsity.target")["variant"].nunique() > 1).any():
             yield records.loc[rows.index]
 
 
 def _name_variants(rows: pd.DataFrame) -> dict[str, str]:
-    """Return what to add to the label of each cell: the settings that differ, or else its hash."""
-    cells = rows.drop_duplicates("cell_id")
-    configs = {row["cell_id"]: _read_settings(row) for _, row in cells.iterrows()}
+    """Return what to add to the label of each variant: the settings that differ, or else a hash."""
+    cells = rows.drop_duplicates("variant")
+    configs = {row["variant"]: _read_settings(row) for _, row in cells.iterrows()}
+    hashes = dict(zip(cells["variant"], cells["cell_id"], strict=True))
     differing: dict[str, None] = {}
     for _, rivals in cells.groupby("sparsity.target"):
-        settings = [configs[cell] for cell in rivals["cell_id"]]
+        settings = [configs[variant] for variant in rivals["variant"]]
         names = dict.fromkeys(name for setting in settings for name in setting)
         differing |= {n: None for n in names if len({s.get(n) for s in settings}) > 1}
     suffixes = {}
-    for cell, config in configs.items():
+    for variant, config in configs.items():
         told = [f"{name}={config[name]}" for name in list(differing)[:3] if name in config]
         # Three settings are what a label can carry; beyond, only the hash is exact.
         exact = bool(told) and len(differing) <= 3
-        suffixes[cell] = SEPARATOR + ", ".join(
-            told if exact else [*told[:1], cell.rpartition("/")[2][:8]]
+        suffixes[variant] = SEPARATOR + ", ".join(
+            told if exact else [*told[:1], hashes[variant].rpartition("/")[2][:8]]
         )
     return suffixes
 
 
 def _read_settings(row: pd.Series) -> dict[str, str]:
     """The settings of a run that could tell it from another of its name; empty where unreadable."""
+    if row["variant"] == row["method_id"]:
+        told = {name: row[name] for name in row.index if str(name).startswith(_METHOD)}
+        return {name.removeprefix(_METHOD): tell_value(value) for name, value in told.items()}
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         text = Path(row["folder"], "config.yaml").read_text(encoding="utf-8")

@@ -216,6 +216,10 @@ def describe_recipe(group: Group) -> list[str]:
     if machines:
         told = "; ".join(f"{key} {', '.join(values)}" for key, values in machines.items())
         sentences.append(f"Computed on machines that differ: {told}.")
+    if group.repeated:
+        one = group.repeated == 1
+        told = "1 run is" if one else f"{group.repeated} runs are"
+        sentences.append(f"{told} left out that other machines repeat.")
     return sentences
 
 

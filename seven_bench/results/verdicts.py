@@ -353,21 +353,23 @@ def check_rows(paper: Paper, cells: Sequence[Cell], gate: Paper | None = None) -
     """Hold every row of a paper against the cell whose setting is nearest to it.
 
     `gate` holds dense baselines: where ours of a cell's own recipe miss them, no pruned row of that
-    task and model is comparable.
+    task and model is comparable. A paper that prints its own with a spread is held against that.
     """
-    find_gate = _read_gate(gate, cells) if gate is not None else None
+    find_gate = _read_gate(gate, paper, cells) if gate is not None else None
     return [_check(row, cells, paper.reconstructed, find_gate) for row in paper.rows]
 
 
-def _read_gate(gate: Paper, cells: Sequence[Cell]) -> _Gate:
+def _read_gate(gate: Paper, paper: Paper, cells: Sequence[Cell]) -> _Gate:
     """Finds the dense baseline of a row: among ours that were trained as the cell of the row."""
+    own = [row for row in paper.rows if row.method == DENSE and row.std is not None]
+    rows = [*gate.rows, *own]  # the paper's own come last, and take the places
     found: dict[str, dict[tuple[str, str], Checked]] = {}
 
     def find(row: Row, cell: Cell) -> Checked | None:
         recipe = cell.recipe_id
         if recipe not in found:
             alike = [other for other in cells if recipe and other.recipe_id == recipe]
-            checked = (_check(dense, alike, frozenset(), None) for dense in gate.rows)
+            checked = (_check(dense, alike, frozenset(), None) for dense in rows)
             found[recipe] = {(item.row.task, item.row.model): item for item in checked}
         return found[recipe].get((row.task, row.model))
 

@@ -50,6 +50,7 @@ def make_record(**changes: Any) -> dict[str, Any]:
         "control": "none",
         "finetune": "full",
         "recipe": {**RECIPE},
+        "method": None,
         "seed": 0,
         "sparsity": {
             "target": 0.9,

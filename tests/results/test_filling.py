@@ -50,11 +50,16 @@ def test_a_row_becomes_keys(changes: dict[str, Any], words: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"method": "obert"}, "the suite has no pruner obert"),
+        ({"method": "smp_s"}, "the suite has no pruner smp_s"),
         ({"model": "llama2_7b"}, "the suite has no model llama2_7b"),
         ({"finetune": "frozen"}, "the suite has no finetune frozen"),
         ({"pattern": "nm_1_2"}, "the suite has no pattern nm_1_2"),
         ({"sparsity": None}, "the source states no sparsity"),
+        (
+            {"method": "lth", "control": "reinit"},
+            "the suite's controls are for methods before training",
+        ),
+        ({"epochs": 0.0}, "the suite trains at least an epoch"),
         ({"hardware": "RTX 3090"}, "times and memory belong to their machine"),
     ],
 )

@@ -160,11 +160,27 @@ def test_records_without_a_recipe_are_apart_and_nothing_is_said_of_them(tmp_path
 
 
 def test_machines_part_no_runs_and_are_told(tmp_path: Path) -> None:
-    for seed, threads in enumerate((1, 8)):
-        write_run(tmp_path, make_record(seed=seed, recipe={**RECIPE, "trainer.threads": threads}))
+    """Seed 1 was run on both: it counts once."""
+    for seed, threads in ((0, 1), (1, 8), (1, 1)):
+        recipe = {**RECIPE, "trainer.threads": threads}
+        write_run(tmp_path, make_record(seed=seed, recipe=recipe, method={"pruner.cut": "exact"}))
     (group,) = split_groups(collect([tmp_path]).records)
-    assert group.setting == "" and len(group.runs) == 2
-    assert "Computed on machines that differ: trainer.threads 1, 8." in build_table(group).caption
+    assert (group.setting, group.methods, group.repeated) == ("", ["snip"], 1)
+    assert sorted(group.runs["seed"]) == [0, 1]
+    caption = build_table(group).caption
+    assert "Computed on machines that differ: trainer.threads 1, 8." in caption
+    assert "1 run is left out that other machines repeat." in caption
+
+
+def test_variants_are_named_by_the_record(tmp_path: Path) -> None:
+    for examples in (512, 3840):
+        method = {"pruner.calibration.examples": examples, "pruner.cut": "exact"}
+        write_run(tmp_path, make_record(method=method, cell_id=str(examples), run_id=f"{examples}"))
+    (group,) = split_groups(collect([tmp_path]).records)
+    assert sorted(group.methods) == [
+        "snip \N{MIDDLE DOT} pruner.calibration.examples=3840",
+        "snip \N{MIDDLE DOT} pruner.calibration.examples=512",
+    ]
 
 
 def test_a_number_is_the_same_however_it_is_written() -> None:
