@@ -6,9 +6,10 @@ not trained again, and runs at higher sparsities share them. Frankle & Carbin 20
 1803.03635; late rewinding: Frankle et al. 2020, arXiv 1912.05671; learning-rate rewinding: Renda et
 al. 2020, arXiv 2003.02389.
 
-`pruner.rounds` says how: `fraction` of what remains is removed in each round (null: the target at
-once); `rewind` is "start" (the weights that the run began from), a time like "100it" or "1ep" (the
-weights after it, in the dense round), or null (the weights stay, the learning rate is rewound).
+`pruner.rounds` says how: `fraction` of what remains, or `of: start` of all there was, is removed in
+each round (null: the target at once); `rewind` is "start" (the weights that the run began from), a
+time like "100it" or "1ep" (the weights after it, in the dense round), or null (the weights stay,
+the learning rate is rewound).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def level_below(settings: Settings) -> Settings | None:
     rounds = settings.pruner.rounds
     if rounds is None or settings.sparsity == 0:
         return None
-    if lower := ladder(rounds.fraction, settings.sparsity)[:-1]:
+    if lower := ladder(rounds.fraction, settings.sparsity, rounds.of)[:-1]:
         return settings.model_copy(update={"sparsity": lower[-1]})
     return bottom(settings) if rewind_time(settings) else unpruned(settings, dense_pruner())
 
@@ -53,11 +54,14 @@ def bottom(settings: Settings) -> Settings:
     return settings.model_copy(update={"sparsity": 0.0})
 
 
-def ladder(fraction: float | None, target: float) -> list[float]:
-    """The sparsities of the rounds up to a target, which is the last: 1 - (1 - fraction)^i."""
+def ladder(fraction: float | None, target: float, of: str = "remaining") -> list[float]:
+    """The sparsities of the rounds up to a target, which is the last: 1 - (1 - fraction)^i, or
+    i * fraction where each round takes its share of all there was at the start.
+    """
     levels: list[float] = []
     while fraction is not None:
-        level = round(1 - (1 - fraction) ** (len(levels) + 1), 9)
+        number = len(levels) + 1
+        level = round(number * fraction if of == "start" else 1 - (1 - fraction) ** number, 9)
         if level >= target:
             break
         levels.append(level)

@@ -25,7 +25,9 @@ DECISIVE = (Role.COLUMN, Role.METHOD, Role.RECIPE)
 DISTILLATION = ("distill", "distill_weight", "temperature")
 # Keys that came later, with the value that runs before them had: at that value they do not enter
 # the hash, so that old runs keep their names. Append only.
-LEDGER: dict[str, Any] = {"pruner.begin": "dense", "pruner.takes_step": False}
+LEDGER: dict[str, Any] = {
+    "pruner.begin": "dense", "pruner.takes_step": False, "pruner.rounds.of": "remaining",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,7 @@ def decisive_part(settings: Settings) -> Plain:
     """The part of settings that decides the result, with data and start by content."""
     part = by_role(settings, DECISIVE)
     part["task"]["data"].pop("workers", None)  # an argument of a target: it has no role of its own
-    part["task"]["data_fingerprint"] = fingerprint(
-        settings.task.source, settings.data_root, settings.task.name
-    )
-    if settings.model.tokenizer is not None:
-        part["model"]["tokenizer"] = _tokenizer(settings)
+    _add_contents(part, settings)
     part["start"], part["finetune"] = _start(settings, "run_id"), _finetune(settings, "run_id")
     part["trainer"]["threads"] = threads(settings)
     for key, old in LEDGER.items():
@@ -72,15 +70,28 @@ def decisive_part(settings: Settings) -> Plain:
 
 def recipe_part(settings: Settings) -> Plain:
     """What decides the result and is neither method nor column, by dotted key: only runs of one
-    recipe are held against each other. That of a dense start, or of a teacher, is part of it.
+    recipe are held against each other. That of a dense start, or of a teacher, is part of it, and
+    so are data and pretrained weights, by their content.
     """
     part = by_role(settings, (Role.RECIPE,))
     part["task"]["data"].pop("workers", None)
     part["trainer"]["threads"] = threads(settings)
     if not needs_dense(settings):
         part.pop("start", None)
+    _add_contents(part, settings)
+    if settings.start.from_ == "pretrained":
+        weights = fingerprint_of_weights(settings.start.weights)
+        part.setdefault("start", {})["weights"] = weights
     part["finetune"] = _without_distillation(settings.finetune, part["finetune"])
     return dict(_flat(part))
+
+
+def _add_contents(part: Plain, settings: Settings) -> None:
+    """Data and tokenizer enter by what is in them, not by where they lie."""
+    task = settings.task
+    part["task"]["data_fingerprint"] = fingerprint(task.source, settings.data_root, task.name)
+    if settings.model.tokenizer is not None:
+        part["model"]["tokenizer"] = _tokenizer(settings)
 
 
 def method_part(settings: Settings) -> Plain:

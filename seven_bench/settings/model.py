@@ -253,12 +253,13 @@ class Calibration(Node):
 
 
 class Rounds(Node):
-    """`fraction` of what remains goes in each round (null: the target at once); `rewind` is
-    "start", a time like "100it" or null.
+    """`fraction` of what remains, or `of` all there was at the start, goes in each round (null: the
+    target at once); `rewind` is "start", a time like "100it" or null.
     """
 
     fraction: Annotated[float | None, Field(gt=0, lt=1), METHOD]
     rewind: Annotated[str | None, METHOD]
+    of: Annotated[Literal["remaining", "start"], METHOD] = "remaining"
 
 
 if TYPE_CHECKING:

@@ -211,10 +211,14 @@ def _check_rounds(pruner: Pruner, sparsity: float) -> None:
             steps_of(pruner.rounds.rewind, 1, 1)
         except ValueError as error:
             raise ConfigError(f"pruner.rounds.rewind: {error}, 'start' or null") from error
-    fraction = pruner.rounds.fraction
-    count = 1 if fraction is None else math.ceil(math.log1p(-sparsity) / math.log1p(-fraction))
+    fraction, of_start = pruner.rounds.fraction, pruner.rounds.of == "start"
+    if fraction is None:
+        return
+    ratio = math.log1p(-sparsity) / math.log1p(-fraction)
+    count = math.ceil(sparsity / fraction if of_start else ratio)
     if count > MOST_ROUNDS:
         least = -math.expm1(math.log1p(-sparsity) / MOST_ROUNDS)
+        least = sparsity / MOST_ROUNDS if of_start else least
         raise ConfigError(
             f"pruner.rounds.fraction={fraction:g}: {count:,} rounds to sparsity={sparsity:g}; "
             f"allowed are {MOST_ROUNDS}, so a fraction from {least:.3g}"

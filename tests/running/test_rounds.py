@@ -56,6 +56,17 @@ def test_the_ladder_removes_a_fifth_of_what_remains():
     assert ladder(0.2, 0.488) == [0.2, 0.36, 0.488]
     assert ladder(0.2, 0.1) == [0.1]
     assert ladder(None, 0.9) == [0.9]
+    assert ladder(0.1, 0.7, "start") == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    assert ladder(0.1, 0.45, "start") == [0.1, 0.2, 0.3, 0.4, 0.45]
+
+
+def test_a_round_may_take_its_share_of_all_there_was(make_config):
+    """A tenth of the original weights a round, as in arXiv 2007.12223; and too many rounds."""
+    given = ("pruner=lth", "sparsity=0.3", "pruner.rounds.fraction=0.1", "pruner.rounds.of=start")
+    config = make_config(*given, *QUICK)
+    assert [level.sparsity for level in levels(config)] == [0.0, 0.1, 0.2, 0.3]
+    with pytest.raises(ConfigError, match="a fraction from"):
+        make_config(*given[:2], "pruner.rounds.fraction=0.0001", given[3])
 
 
 def test_lth_rewinds_to_the_same_weights_in_every_round(make_config, starts):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from seven_bench.settings.identity import identify
+from seven_bench.settings.identity import identify, method_part, recipe_part
 from seven_bench.settings.node import by_role
 
 KNOWN = {  # a change here renames everybody's runs: use the ledger of identity.py instead
@@ -87,3 +87,27 @@ def test_the_ledger_drops_a_new_key_at_its_old_value(make_config, monkeypatch):
     assert identify(config).run_id == before
     monkeypatch.setattr(identity, "by_role", by_role)
     assert identify(config.changed(trainer__accumulate=2)).run_id != before
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["trainer.lr=1e-4", "trainer.gradient_clip=null", "start.train.lr=1e-4", "finetune=bitfit",
+     "finetune.distill=true"],
+)  # fmt: skip
+def test_a_recipe_is_what_decides_and_is_no_column(make_config, override):
+    plain, other = (recipe_part(make_config(*given)) for given in ((), (override,)))
+    column = override == "finetune=bitfit"
+    assert (plain == other) is column
+    key = override.partition("=")[0]
+    assert column or plain.get(key) != other[key]
+
+
+def test_a_method_a_column_and_a_seed_are_no_recipe(make_config):
+    given = ("seed=3", "sparsity=0.5", "pruner=snip", "prunable=[patch_embedding]", "select=last")
+    assert recipe_part(make_config()) == recipe_part(make_config(*given))
+    assert method_part(make_config()) != method_part(make_config("pruner.score.a1=0.7"))
+    assert "trainer.lr" not in method_part(make_config())
+
+
+def test_other_data_is_another_recipe(make_config):
+    assert len(recipe_part(make_config())["task.data_fingerprint"]) > 6
