@@ -117,7 +117,8 @@ class RunFolder:
             self._status("done", started)
         except BaseException as error:
             stop.set()
-            beat.join()
+            if beat.ident is not None:  # it has begun
+                beat.join()
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             self._fail(started, without_home(reason))
             raise

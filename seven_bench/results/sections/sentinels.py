@@ -1,3 +1,14 @@
+"""Steady and noisy weights, where runs were analysed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seven_bench.results.sections.section import PageContent, Section
+from seven_bench.results.sentinel_rows import tabulate_sentinels
+
+_MARKUP = r"""
+{% if sentinels or sentinels_damaged %}
 {% macro share(pair) %}{% if pair[0] == pair[0] and pair[1] == pair[1] %}{{ "%.0f" | format(100 * pair[0]) }} / {{ "%.0f" | format(100 * pair[1]) }}{% else %}–{% endif %}{% endmacro %}
 {% macro number(value) %}{{ "%.3f" | format(value) if value == value else "–" }}{% endmacro %}
 <section aria-labelledby="sentinels-title">
@@ -30,3 +41,13 @@
   <p class="note"><code>{{ path }}</code> {{ reason }}.</p>
   {% endfor %}
 </section>
+{% endif %}
+"""
+
+
+def _context(content: PageContent) -> dict[str, Any]:
+    tables, damaged = tabulate_sentinels(content.groups)
+    return {"sentinels": tables, "sentinels_damaged": damaged}
+
+
+SECTION = Section(_MARKUP, context=_context)

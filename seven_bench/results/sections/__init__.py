@@ -1,0 +1,23 @@
+"""The sections of the page, in their order. One is a file of this folder, and a name here."""
+
+from seven_bench.results.sections import (
+    comparison,
+    curve,
+    damaged,
+    environment,
+    layers,
+    overlap,
+    plain,
+    ranks,
+    sentinels,
+    table,
+    tradeoff,
+    unfinished,
+    words,
+)
+
+SECTIONS = (
+    *(curve.SECTION, table.SECTION, tradeoff.SECTION, comparison.SECTION, layers.SECTION),
+    *(overlap.SECTION, plain.SECTION, ranks.SECTION, sentinels.SECTION, words.SECTION),
+    *(environment.SECTION, unfinished.SECTION, damaged.SECTION),
+)
