@@ -28,10 +28,10 @@ def check(folder: Path) -> None:
     print(f"  {count} records: collect {collected:.1f} s, report {reported:.1f} s, {size:.1f} MiB")
     assert collected + reported <= LIMIT, "collect and report take too long"
     if CHROMIUM is None:
-        print("  Chromium is not installed: the page was not opened")
+        print("  playwright or Chromium is not installed: the page was not opened")
         return
     PICTURES.mkdir(parents=True, exist_ok=True)
-    with start_browser(folder / "profile") as browser:
+    with start_browser() as browser:
         for width, height in ((1280, 900), (390, 844)):
             for dark in (False, True):
                 began = time.perf_counter()

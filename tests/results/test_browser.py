@@ -14,13 +14,13 @@ from .browser import CHROMIUM, Browser, start_browser
 from .synthetic import make_record, write_run
 
 pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)"
+    CHROMIUM is None, reason="needs playwright, and Chromium (Debian: apt-get install chromium)"
 )
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with start_browser(tmp_path_factory.mktemp("profile")) as running:
+def browser() -> Iterator[Browser]:
+    with start_browser() as running:
         yield running
 
 
