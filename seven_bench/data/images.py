@@ -17,8 +17,7 @@ from seven_bench.data.rows import load_rows
 from seven_bench.data.samplers import hold_out
 from seven_bench.data.task_data import Splits, TaskData
 from seven_bench.errors import ConfigError
-
-SYNSETS = "LOC_synset_mapping.txt"  # of ImageNet's folder: a line a class, folder and names
+from seven_bench.settings.sources import SYNSETS, image_folders, parquet_files
 
 
 class Normalize:
@@ -133,7 +132,7 @@ class ImageData(TaskData):
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), labels
 
     def _load_lazily(self) -> Splits:
-        if self.files and not any(self.files["train"].glob("*.parquet")):
+        if self.files and not parquet_files(self.files["train"]):
             parts = {split: _image_folder(path) for split, path in self.files.items()}
             self.class_names = _synset_names(self.files["train"])
         else:
@@ -162,8 +161,8 @@ def _image_folder(root: Path) -> tuple[list[Path], list[int]]:
 
     Raises: ConfigError when there is none.
     """
-    folders = sorted(folder for folder in root.iterdir() if folder.is_dir())
-    found = [(file, label) for label, d in enumerate(folders) for file in sorted(d.iterdir())]
+    folders = image_folders(root)
+    found = [(file, label) for label, (_, files) in enumerate(folders) for file in files]
     if not found:
         raise ConfigError(f"{root} holds neither Parquet files nor a folder of images a class")
     return [file for file, _ in found], [label for _, label in found]
@@ -171,7 +170,7 @@ def _image_folder(root: Path) -> tuple[list[Path], list[int]]:
 
 def _synset_names(root: Path) -> list[str]:
     """Class names from ImageNet's own list beside `root`, else the folders' names."""
-    folders = sorted(folder.name for folder in root.iterdir() if folder.is_dir())
+    folders = [folder.name for folder, _ in image_folders(root)]
     listed = root.parent / SYNSETS
     if not listed.is_file():
         return folders

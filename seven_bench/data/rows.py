@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from seven_bench.errors import ConfigError
+from seven_bench.settings.digests import digest_files
 from seven_bench.settings.hub import reachable
+from seven_bench.settings.sources import SMALL, parquet_files
 
 
 def load_rows(
@@ -27,13 +29,7 @@ def load_rows(
 
     datasets.disable_progress_bars()
     if files:
-        paths = {split: _parquet(files[split]) for split in splits}
-        try:
-            return datasets.load_dataset("parquet", data_files=paths)
-        except (OSError, RuntimeError, ValueError) as error:
-            shown = ", ".join(str(files[split]) for split in splits)
-            reason = str(error.__cause__ or error).splitlines()[0]
-            raise ConfigError(f"cannot read {shown}: {reason}") from error
+        return {split: _read_parquet(files[split]) for split in splits}
     there = reachable()
     if not there:
         datasets.config.HF_HUB_OFFLINE = True  # no retries; what is cached is still found
@@ -48,5 +44,35 @@ def load_rows(
         ) from error
 
 
-def _parquet(path: Path) -> str | list[str]:
-    return sorted(map(str, path.glob("*.parquet"))) if path.is_dir() else str(path)
+def _read_parquet(path: Path) -> Any:
+    """A Parquet file, or a folder's, as rows: what is in the files now.
+
+    The cache of `datasets` takes a file of the same name and time for the same content. So small
+    files are read past it, and large ones get a cache of their own, named by their content.
+    """
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    paths = parquet_files(path)
+    tables = []
+    for file in paths:
+        try:
+            whole = pq.ParquetFile(file)  # also of a large one: its footer says if it is whole
+            if sum(part.stat().st_size for part in paths) <= SMALL:
+                tables.append(whole.read())
+        except (OSError, pa.ArrowException) as error:
+            raise ConfigError(f"cannot read {file}: {str(error).splitlines()[0]}") from error
+    try:
+        digest = digest_files(paths)
+        if tables:
+            table = datasets.table.InMemoryTable(pa.concat_tables(tables))
+            return datasets.Dataset(table, fingerprint=digest[:16])
+        cache = Path(datasets.config.HF_DATASETS_CACHE) / f"seven_bench-{digest[:32]}"
+        names = [str(file) for file in paths]
+        return datasets.load_dataset(
+            "parquet", data_files=names, split="train", cache_dir=str(cache)
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise ConfigError(f"cannot read {path}: {reason}") from error

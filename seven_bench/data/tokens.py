@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,19 +13,13 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from seven_bench.data.tokenizers import content_hash
+from seven_bench.settings.digests import cache_folder
 from seven_bench.store.tensors import load_tensors, write_tensors
 
 log = logging.getLogger(__name__)
 VERSION = "1"  # of what is cached; a change of meaning takes a new one
 CHUNK = 10_000  # texts a call of the tokenizer
 Columns = dict[str, Tensor]
-
-
-def cache_folder() -> Path:
-    """`SEVEN_BENCH_CACHE`, else `seven_bench` in the user's cache folder."""
-    given = os.environ.get("SEVEN_BENCH_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(given) if given else Path(home) / "seven_bench"
 
 
 def cached(key: Sequence[Any], make: Callable[[], Columns]) -> Columns:

@@ -7,31 +7,25 @@ does not answer, the libraries are told to be offline, so that they use what the
 from __future__ import annotations
 
 import threading
-import urllib.error
-import urllib.request
+from contextlib import suppress
 from functools import cache
 
-PATIENCE = 5.0  # seconds; looking up a name may hang for longer than a timeout allows
+PATIENCE = 5.0  # seconds: the client's own timeout, which does not cover looking up a name
 
 
 @cache
 def reachable() -> bool:
     """Whether the hub answers; never asked when HF_HUB_OFFLINE is set."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, get_session
 
     if constants.is_offline_mode():
         return False
     answered = threading.Event()
 
     def ask() -> None:
-        request = urllib.request.Request(constants.ENDPOINT, method="HEAD")
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE):
-                answered.set()
-        except urllib.error.HTTPError:  # it spoke
-            answered.set()
-        except OSError:
-            pass
+        with suppress(Exception):  # whatever its transport raises: it has not answered
+            get_session().head(constants.ENDPOINT, timeout=PATIENCE)
+            answered.set()  # with whatever status
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()

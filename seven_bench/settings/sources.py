@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from seven_bench.errors import ConfigError
+from seven_bench.settings.digests import digest_files
 from seven_bench.settings.model import Source
 
-WHOLE = 64 << 20  # files up to this size are hashed whole, larger ones in samples
-SAMPLE = 1 << 20
+SMALL = 64 << 20  # bytes; files up to this size are simply read
+SYNSETS = "LOC_synset_mapping.txt"  # of ImageNet's folder: a line a class, folder and names
 
 
 def local_files(source: Source, data_root: str | None, task: str) -> dict[str, Path]:
@@ -46,30 +46,33 @@ def local_files(source: Source, data_root: str | None, task: str) -> dict[str, P
 def fingerprint(source: Source, data_root: str | None, task: str) -> str:
     """A short hash of the data itself, the same wherever the files lie.
 
-    Of a folder of images the names are hashed, not a million files.
+    Every byte counts. Large files and folders of images are read once a machine, at the speed of
+    its disk, and looked up after that (`digests`).
     """
     files = local_files(source, data_root, task)
     if not files:
         return f"hub:{'/'.join(filter(None, (source.hub, source.config)))}"
     digest = hashlib.sha256()
     for split, path in sorted(files.items()):
-        parquet = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        parquet = parquet_files(path)
         for file in parquet:
-            digest.update(f"{split}:{file.stat().st_size}:".encode())
-            _feed(digest, file)
+            size = file.stat().st_size
+            digest.update(f"{split}:{size}:".encode())
+            digest.update(file.read_bytes() if size <= SMALL else digest_files([file]).encode())
         if not parquet:
-            for folder in sorted(path.iterdir()):
-                names = sorted(os.listdir(folder)) if folder.is_dir() else []
-                digest.update(f"{split}:{folder.name}:{' '.join(names)}".encode())
+            for folder, images in image_folders(path):
+                digest.update(f"{split}:{folder.name}:{digest_files(images)}".encode())
+            if (listed := path.parent / SYNSETS).is_file():  # the words for the classes
+                digest.update(digest_files([listed]).encode())
     return digest.hexdigest()[:16]
 
 
-def _feed(digest: Any, path: Path) -> None:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        if size <= WHOLE:
-            digest.update(file.read())
-            return
-        for offset in range(0, size, max(SAMPLE, size // 64)):
-            file.seek(offset, os.SEEK_SET)
-            digest.update(file.read(SAMPLE))
+def parquet_files(path: Path) -> list[Path]:
+    """The Parquet files that a split is made of: the file itself, or those of a folder."""
+    return sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+
+
+def image_folders(root: Path) -> list[tuple[Path, list[Path]]]:
+    """The folders of classes below `root`, by the alphabet, each with its files."""
+    folders = sorted(folder for folder in root.iterdir() if folder.is_dir())
+    return [(folder, sorted(f for f in folder.iterdir() if f.is_file())) for folder in folders]

@@ -1,6 +1,8 @@
 """Where data and weights come from: fingerprints, the hub out of reach, packages."""
 
+import hashlib
 import importlib.util
+import os
 import sys
 import time
 
@@ -8,7 +10,7 @@ import pytest
 
 from seven_bench.data.rows import load_rows
 from seven_bench.errors import ConfigError
-from seven_bench.settings import hub, sources, weights
+from seven_bench.settings import digests, hub, sources, weights
 from seven_bench.settings.model import Model, Package, Source, Start
 from seven_bench.settings.node import Target
 
@@ -131,7 +133,46 @@ def test_data_is_known_by_content(tmp_path):
     assert sources.fingerprint(SOURCE, None, "task") == "hub:owner/name/part"
 
 
-def test_a_folder_of_images_is_known_by_its_names(tmp_path):
+def test_a_large_file_counts_to_the_last_byte(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "SMALL", 10)
+    path = tmp_path / "a" / "train.parquet"
+    path.parent.mkdir()
+    prints = set()
+    for content in (b"0" * 1000, b"0" * 500 + b"1" + b"0" * 499, b"0" * 999 + b"1"):
+        path.write_bytes(content)
+        prints.add(sources.fingerprint(SOURCE, str(tmp_path), "task"))
+    assert len(prints) == 3
+
+
+def test_a_digest_is_looked_up_only_while_the_file_is_the_same(tmp_path, monkeypatch):
+    """Same name, size and time: another inode, or another ctime, is another file."""
+    monkeypatch.setattr(digests, "FRESH", -1)
+    monkeypatch.setenv("SEVEN_BENCH_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "data"
+    path.write_bytes(b"one")
+    time_of = path.stat().st_mtime_ns
+    first = digests.digest_files([path])
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", None)  # it would be called to read the file
+        assert digests.digest_files([path]) == first
+    path.write_bytes(b"two")
+    os.utime(path, ns=(time_of, time_of))
+    assert digests.digest_files([path]) != first
+    (tmp_path / "other").write_bytes(b"six")
+    os.utime(tmp_path / "other", ns=(time_of, time_of))
+    second = digests.digest_files([path])
+    (tmp_path / "other").replace(path)
+    assert digests.digest_files([path]) not in (first, second)
+
+
+def test_what_was_just_written_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEVEN_BENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").write_bytes(b"one")
+    digests.digest_files([tmp_path / "data"])
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_folder_of_images_is_known_by_its_contents(tmp_path):
     source = Source(hub="owner/name", files={"train": "images"})
     for root in ("one", "two"):
         for label in "ab":
@@ -141,8 +182,18 @@ def test_a_folder_of_images_is_known_by_its_names(tmp_path):
         sources.fingerprint(source, str(tmp_path / root), "task") for root in ("one", "two")
     )
     assert one == two
+    image = tmp_path / "two" / "images" / "a" / "1.png"
+    image.write_bytes(b"1")
+    changed = sources.fingerprint(source, str(tmp_path / "two"), "task")
+    times = image.stat().st_mtime_ns
+    image.write_bytes(b"2")
+    os.utime(image, ns=(times, times))
+    found = {one, changed, sources.fingerprint(source, str(tmp_path / "two"), "task")}
     (tmp_path / "two" / "images" / "a" / "2.png").touch()
-    assert sources.fingerprint(source, str(tmp_path / "two"), "task") != one
+    found.add(sources.fingerprint(source, str(tmp_path / "two"), "task"))
+    (tmp_path / "two" / sources.SYNSETS).write_text("a words")
+    found.add(sources.fingerprint(source, str(tmp_path / "two"), "task"))
+    assert len(found) == 5
 
 
 def test_minilm_is_found_where_it_is_installed(make_config):
