@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from seven_bench.errors import ConfigError
 from seven_bench.settings.digests import digest_files
