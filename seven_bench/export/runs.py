@@ -21,7 +21,6 @@ from seven_bench.export.onnx import run_onnx, save_onnx
 from seven_bench.export.semi_structured import DTYPE, check_semi_structured, make_semi_structured
 from seven_bench.measure.efficiency import describe
 from seven_bench.measure.latency import BUSY, busy_cores, median_seconds
-from seven_bench.running.run import recipe_of
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import stored
 from seven_bench.settings.identity import threads
@@ -31,6 +30,7 @@ from seven_bench.store.integrity import find_damage
 from seven_bench.store.packed import load_packed, save_packed
 from seven_bench.store.record import read_record, write_json, write_record
 from seven_bench.training.environment import reset_process
+from seven_bench.training.finetune import recipe_of
 from seven_bench.training.module import Batch, TaskModule
 
 NAMES = {"packed": PACKED, "csr": CSR, "onnx": ONNX}

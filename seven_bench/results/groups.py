@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 
 from seven_bench.results.recipes import PREFIX, find_differences, tell_value
+from seven_bench.store.files import CONFIG
+from seven_bench.store.finished import read_config
 
 DENSE = "dense"
 SEPARATOR = " \N{MIDDLE DOT} "
@@ -241,11 +242,9 @@ def _read_settings(row: pd.Series) -> dict[str, str]:
     if row["variant"] == row["method_id"]:
         told = {name: row[name] for name in row.index if str(name).startswith(_METHOD)}
         return {name.removeprefix(_METHOD): tell_value(value) for name, value in told.items()}
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        text = Path(row["folder"], "config.yaml").read_text(encoding="utf-8")
-        config = dict(_flatten(yaml.load(text, Loader=loader)))
-    except (OSError, ValueError, yaml.YAMLError):
+        config = dict(_flatten(read_config(Path(row["folder"], CONFIG))))
+    except (OSError, ValueError):
         config = {}
     for name in ("environment.threads",):
         config[name] = str(row.get(name))

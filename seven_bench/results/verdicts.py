@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import product
@@ -15,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from seven_bench.results.groups import DENSE
 from seven_bench.results.published import Claim, Paper, Row
 from seven_bench.results.recipes import PREFIX, recipe_columns, tell_differences, tell_value
 from seven_bench.results.statistics import Pairing, Summary, compare, summarise
 from seven_bench.results.tables import format_value, is_percentage
+from seven_bench.store.files import CONFIG
+from seven_bench.store.finished import read_config
 
 MATCHED = "matched"
 NOT_MATCHED = "not matched"
@@ -175,15 +177,9 @@ def split_cells(records: pd.DataFrame) -> list[Cell]:
 
 
 def _read_config(folders: Iterable[str]) -> Mapping[str, Any]:
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     for folder in folders:
-        try:
-            text = Path(folder, "config.yaml").read_text(encoding="utf-8")
-            config = yaml.load(text, Loader=loader)
-        except (OSError, ValueError, yaml.YAMLError):
-            continue
-        if isinstance(config, dict):
-            return config
+        with suppress(OSError, ValueError):
+            return read_config(Path(folder, CONFIG))
     return {}
 
 

@@ -15,14 +15,14 @@ from rich.table import Table
 from seven_bench.data.making import make_data
 from seven_bench.errors import ConfigError
 from seven_bench.pruning import kept_count
-from seven_bench.running.run import prunable, recipe_of
+from seven_bench.running.run import prunable
 from seven_bench.settings.building import build
 from seven_bench.settings.identity import identify
 from seven_bench.settings.model import Settings
 from seven_bench.settings.validity import scoring_steps
 from seven_bench.store.run_folder import RunFolder
 from seven_bench.terminal import console as make_console
-from seven_bench.training.finetune import optimizer_steps
+from seven_bench.training.finetune import optimizer_steps, recipe_of
 
 STATE_BYTES = {"adamw": 8, "sgd": 4}  # optimizer state a weight, float32
 

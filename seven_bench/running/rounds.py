@@ -29,8 +29,8 @@ from seven_bench.running.scoring import score_and_prune
 from seven_bench.settings.identity import dense_pruner
 from seven_bench.settings.model import Settings
 from seven_bench.settings.validity import unpruned
-from seven_bench.store.files import MASKS, MODEL, REWIND
-from seven_bench.store.masks import load_masks
+from seven_bench.store.files import REWIND
+from seven_bench.store.finished import open_run
 from seven_bench.store.tensors import load_tensors, write_tensors
 from seven_bench.training.finetune import optimizer_steps
 
@@ -78,11 +78,9 @@ def rewind_time(settings: Settings) -> str | None:
 
 def load_below(folder: Path, bottom: Path | None) -> Below:
     """What the round in `folder` has left; the weights of a step are in the folder of `bottom`."""
-    return Below(
-        load_tensors(folder / MODEL),
-        MaskSet(load_masks(folder / MASKS)),
-        load_tensors(bottom / REWIND) if bottom is not None else None,
-    )
+    below = open_run(folder)
+    rewound = load_tensors(bottom / REWIND) if bottom is not None else None
+    return Below(below.weights(), MaskSet(below.masks()), rewound)
 
 
 class KeepStep(pl.Callback):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from seven_bench.settings.identity import (
     recipe_part,
     threads,
 )
-from seven_bench.settings.model import Settings, Trainer
+from seven_bench.settings.model import Settings
 from seven_bench.store.files import CHECKPOINT, MASKS, MODEL, RECORD
 from seven_bench.store.integrity import fingerprints
 from seven_bench.store.masks import write_masks
@@ -47,7 +47,7 @@ from seven_bench.store.tensors import write_tensors
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import environment, peak_memory_bytes, reset_process
-from seven_bench.training.finetune import Recipe
+from seven_bench.training.finetune import recipe_of
 from seven_bench.training.fit import Trained, evaluate
 from seven_bench.training.loggers import loggers, summarize_in_wandb
 from seven_bench.training.module import TaskModule
@@ -163,12 +163,6 @@ def _work(
         record = write_record(folder / RECORD, record)
         summarize_in_wandb(record)
     return record
-
-
-def recipe_of(settings: Settings) -> Recipe:
-    """The training settings of a run."""
-    names = {field.name for field in fields(Recipe)} & Trainer.model_fields.keys()
-    return Recipe(**{name: getattr(settings.trainer, name) for name in names})
 
 
 def _context(settings: Settings, sinks: list[Any], checkpoint: Checkpoint) -> Context:

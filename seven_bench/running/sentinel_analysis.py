@@ -27,7 +27,7 @@ from seven_bench.measure.gradient_noise import (
 from seven_bench.results.collect import find_finished
 from seven_bench.results.groups import DENSE
 from seven_bench.results.sentinel_rows import SENTINELS_FORMAT, read_sentinels
-from seven_bench.running.run import prunable, recipe_of
+from seven_bench.running.run import prunable
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import stored
 from seven_bench.settings.identity import dense_start, identify, threads
@@ -37,6 +37,7 @@ from seven_bench.store.finished import FinishedRun
 from seven_bench.store.record import write_json
 from seven_bench.store.run_folder import RunFolder
 from seven_bench.training.environment import reset_process
+from seven_bench.training.finetune import recipe_of
 from seven_bench.training.start import starting_model
 
 ORDER_SEED = 104_729  # added to the run's seed: the order of examples is that of nothing else

@@ -17,6 +17,7 @@ import yaml
 from seven_bench.errors import ConfigError
 from seven_bench.settings.building import check_targets
 from seven_bench.settings.conf import choice, conf_dir
+from seven_bench.settings.identity import identify
 from seven_bench.settings.model import Settings
 from seven_bench.settings.node import read, shown
 from seven_bench.settings.sources import local_files
@@ -54,7 +55,7 @@ def checked(composed: Any) -> Settings:
     _check_packages(settings)
     _check_start(settings)
     local_files(settings.task.source, settings.data_root, settings.task.name)
-    _check_writable(settings.output_root)
+    _check_writable(settings)
     return settings
 
 
@@ -185,12 +186,16 @@ def _check_packages(settings: Settings) -> None:
         raise ConfigError("logger=wandb needs a package: pip install wandb (or use logger=none)")
 
 
-def _check_writable(output_root: str) -> None:
+def _check_writable(settings: Settings) -> None:
+    """A run that is done already needs no room: its folder may be an archive."""
+    output_root = settings.output_root
     folder = Path(output_root)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
+        if RunFolder(identify(settings).folder(output_root)).state() == "done":
+            return
         reason = os.strerror(error.errno) if error.errno else error
         raise ConfigError(f"output_root={output_root}: cannot be written ({reason})") from error

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from seven_bench.pruning.prunable import family_of
+from seven_bench.settings.model import Settings, Trainer
 
 LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks)\.(\d+)\.")
 
@@ -39,6 +40,12 @@ class Recipe:
     accumulate: int = 1
     precision: str = "32-true"
     first_step: int = 0
+
+
+def recipe_of(settings: Settings) -> Recipe:
+    """The training settings of a run."""
+    names = {field.name for field in fields(Recipe)} & Trainer.model_fields.keys()
+    return Recipe(**{name: getattr(settings.trainer, name) for name in names})
 
 
 def optimizer_steps(recipe: Recipe, train_size: int) -> tuple[int, int]:

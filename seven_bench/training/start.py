@@ -16,7 +16,7 @@ from seven_bench.pruning.prunable import family_of
 from seven_bench.settings.building import build
 from seven_bench.settings.model import Settings
 from seven_bench.settings.weights import locate
-from seven_bench.store.files import MODEL
+from seven_bench.store.finished import open_run
 from seven_bench.store.tensors import load_tensors
 from seven_bench.training.environment import random_state, restore_random_state
 from seven_bench.training.finetune import Finetune, freeze_others
@@ -93,7 +93,7 @@ def finetune_of(settings: Settings) -> Finetune:
 def load_run(model: nn.Module, settings: Settings, record: dict[str, Any]) -> None:
     """Loads the final weights of a run of this output root."""
     folder = Path(settings.output_root) / "runs" / record["run_id"]
-    model.load_state_dict(load_tensors(folder / MODEL), strict=True)
+    model.load_state_dict(open_run(folder).weights(), strict=True)
 
 
 def load_pretrained(model: nn.Module, folder: Path) -> None:

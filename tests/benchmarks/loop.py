@@ -20,13 +20,12 @@ from seven_bench.data.samplers import ArrayDataset
 from seven_bench.data.task_data import Splits, TaskData
 from seven_bench.pruning import MaskSet, prunable_parameters
 from seven_bench.pruning.pruner import Settled
-from seven_bench.running.run import recipe_of
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import checked
 from seven_bench.settings.conf import conf_dir
 from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import reset_process
-from seven_bench.training.finetune import Recipe, learning_rate_factor, make_optimizer
+from seven_bench.training.finetune import Recipe, learning_rate_factor, make_optimizer, recipe_of
 from seven_bench.training.fit import fit
 from seven_bench.training.loggers import loggers
 from seven_bench.training.module import TaskModule

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from seven_bench.errors import ConfigError
 from seven_bench.running.run import run
 from seven_bench.settings.identity import identify
 from seven_bench.store import atomic
@@ -88,7 +90,7 @@ def test_a_full_disk_ends_a_run_and_a_rerun_mends_it(
     room: int, make_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config("pruner=magnitude", "start=init", "sparsity=0.5", *SHORT)
-    folder = RunFolder(identify(config).folder(config["output_root"]))
+    folder = RunFolder(identify(config).folder(config.output_root))
     with monkeypatch.context() as patch:
         Disk(patch, room)
         with pytest.raises(OSError, match="No space left") as error:
@@ -104,7 +106,24 @@ def test_a_full_disk_ends_a_run_and_a_rerun_mends_it(
         "pruner=magnitude", "start=init", "sparsity=0.5", *SHORT, f"output_root={tmp_path}/other"
     )
     run(whole)
-    theirs = RunFolder(identify(whole).folder(whole["output_root"])).path
+    theirs = RunFolder(identify(whole).folder(whole.output_root)).path
     assert mine == {path.name for path in theirs.iterdir()}
     for name in ("masks.safetensors", "model.safetensors", "metrics.csv"):
         assert (folder.path / name).read_bytes() == (theirs / name).read_bytes(), name
+
+
+def test_a_finished_run_in_a_read_only_folder_is_already_done(
+    make_config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("pruner=magnitude", "start=init", "sparsity=0.5", *SHORT)
+    record = run(make_config(*words))
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        for module, name in ((tempfile, "TemporaryFile"), (os, "replace"), (os, "mkdir")):
+            patch.setattr(module, name, refuse)
+        assert run(make_config(*words)) == record
+        with pytest.raises(ConfigError, match=r"cannot be written .Read-only file system"):
+            make_config(*words, "seed=1")

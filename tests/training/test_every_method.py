@@ -16,13 +16,13 @@ from seven_bench.pruning import MaskSet, kept_count, prunable_parameters
 from seven_bench.running.job import Below, Job
 from seven_bench.running.prune_and_train import train_pruned
 from seven_bench.running.rounds import level_below
-from seven_bench.running.run import recipe_of
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import checked
 from seven_bench.settings.conf import conf_dir
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import reset_process
+from seven_bench.training.finetune import recipe_of
 from seven_bench.training.fit import evaluate
 from seven_bench.training.pruning_callback import PruningCallback
 from tests.training import tiny

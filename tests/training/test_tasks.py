@@ -14,7 +14,7 @@ from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet, kept_count, prunable_parameters
 from seven_bench.running.job import Job
 from seven_bench.running.prune_and_train import train_pruned
-from seven_bench.running.run import recipe_of, run
+from seven_bench.running.run import run
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import checked
 from seven_bench.settings.conf import conf_dir
@@ -24,6 +24,7 @@ from seven_bench.store.record import read_record
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import reset_process
+from seven_bench.training.finetune import recipe_of
 from seven_bench.training.start import starting_model
 from tests.data.synthetic import write_for
 
