@@ -46,7 +46,11 @@ class Trained:
 
 
 class BestEpoch(pl.Callback):
-    """Keeps the weights of the best epoch by a validation metric, at the final sparsity."""
+    """Keeps the weights of the best epoch by a validation metric, at the final sparsity.
+
+    Of equal epochs it is the latest: a small validation split has many ties, and the earliest would
+    be chosen from more epochs for a method that is at its sparsity sooner.
+    """
 
     def __init__(self, context: Context, pruning: PruningCallback) -> None:
         self.metric, self.pruning = f"validation/{context.metric}", pruning
@@ -59,7 +63,7 @@ class BestEpoch(pl.Callback):
         if not self.pruning.pruner.reached or trainer.sanity_checking:
             return
         value = self.sign * float(trainer.callback_metrics[self.metric])
-        if value > self.value or not self.state:
+        if value >= self.value or not self.state:
             self.value, self.epoch = value, trainer.current_epoch + 1
             self.state = snapshot(pl_module)  # type: ignore[arg-type]
             self.masks = self.pruning.masks

@@ -48,7 +48,7 @@ WRONG = {
     "task.name=..": "task.name=..: allowed is a name",
     "model.name=a/../b": "model.name=a/../b: allowed is a name",
     "pruner=lth pruner.rounds.fraction=1e-7": "23,025,850 rounds to sparsity=0.9; allowed are",
-    "pruner=lth pruner.rounds.fraction=1": "rounds.fraction=1: allowed is a number in (0, 1), or null",
+    "pruner=lth pruner.rounds.fraction=1": "rounds.fraction=1: allowed is a number in (0, 1), or",
     "finetune=lora ~finetune.rank": "finetune.rank: finetune=lora needs it",
     "+finetune.rank=4": "finetune.rank: finetune=full has no such key",
     "task.source.package=a.b": "task.source.package=a.b: allowed is the name of a package",

@@ -86,7 +86,8 @@ def test_a_run_of_every_kind_of_task(config_of, task):
     names = {n.removesuffix("_last") for n in metrics if n.endswith("_last")} - {"loss"}
     assert names == TASKS[task][1]
     assert {f"{name}_best" for name in names} < metrics.keys()
-    assert record["metric"]["value"] == metrics[f"{record['metric']['name']}_best"]
+    assert record["metric"]["value"] == metrics[f"{record['metric']['name']}_last"]
+    assert record["metric"]["epoch"] == "last"
     assert record["metric"]["split"] == ("test" if "cifar" in task else "dev")
     assert record["start"] == "init"
     assert ("zero_shot_accuracy_pruned" in metrics) == task.startswith("clip")
