@@ -15,7 +15,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import NoReturn
 
-from seven_bench import __version__
+from seven_bench import __version__, interrupts
 from seven_bench.errors import ConfigError
 
 VERBS = {
@@ -39,19 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else [*arguments]
     wants_trace = os.environ.get(FULL_ERROR) == "1"  # as the user set it, before a run does
     try:
-        if given[:1] == ["--version"]:
-            print(f"seven-bench {__version__}")
-            return 0
-        if given[:1] == ["-sc"] and (words := completions(os.environ.get("COMP_LINE", ""))):
-            print(" ".join(words))
-            return 0
-        if given and re.fullmatch("[a-z_]+", given[0]):
-            options = build_parser(given[0]).parse_args(given)
-            code: int = _door(options.verb).main(options)
-            return code
-        from seven_bench.commands.run import main as run
-
-        run()
+        with interrupts.watched():
+            return _main(given)
+    except interrupts.Interrupted as error:
+        more = "" if given[:1] and given[0] in VERBS else ": the same command goes on from there"
+        print(f"{error}{more}", file=sys.stderr)
+        return error.code
     except Exception as error:
         if wants_trace:
             raise
@@ -59,6 +52,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         complain(error)
         return 1
+
+
+def _main(given: list[str]) -> int:
+    if given[:1] == ["--version"]:
+        print(f"seven-bench {__version__}")
+        return 0
+    if given[:1] == ["-sc"] and (words := completions(os.environ.get("COMP_LINE", ""))):
+        print(" ".join(words))
+        return 0
+    if given and re.fullmatch("[a-z_]+", given[0]):
+        options = build_parser(given[0]).parse_args(given)
+        code: int = _door(options.verb).main(options)
+        return code
+    from seven_bench.commands.run import main as run
+
+    run()
     return 0
 
 

@@ -88,7 +88,7 @@ def _read(name: str, text: str, group: str) -> Choice:
             break
         if "@package" not in line:
             comments.append(line.lstrip("# ").rstrip())
-    node = yaml.safe_load(text) or {}
+    node: dict[str, Any] = yaml.safe_load(text) or {}
     return Choice(name, " ".join(comments), node.get(group, node))
 
 
@@ -144,9 +144,8 @@ def _by_timing(choice: Choice) -> tuple[int, str]:
 
 
 def _when(choice: Choice) -> str:
-    return {"none": "never", "rounds": "in rounds"}.get(
-        choice.node["timing"], choice.node["timing"]
-    )
+    timing = str(choice.node["timing"])
+    return {"none": "never", "rounds": "in rounds"}.get(timing, timing)
 
 
 def _tables(folders: Sequence[Path]) -> list[Table]:

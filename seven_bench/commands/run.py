@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from seven_bench import interrupts
 from seven_bench.commands import FULL_ERROR, describe_verbs
 from seven_bench.commands.complaints import complain
 from seven_bench.errors import ConfigError
@@ -30,11 +31,13 @@ def task(composed: DictConfig) -> float | None:
     A single run that fails ends the process here, a job of a multirun raises: the sweeper goes on
     and reports.
     """
-    single = HydraConfig.get().mode == RunMode.RUN
+    if HydraConfig.get().mode != RunMode.RUN:
+        with interrupts.job():
+            return perform(composed)
     try:
         return perform(composed)
     except Exception as error:
-        if not single or WANTS_TRACE:
+        if WANTS_TRACE:
             raise
         complain(error)
         sys.exit(1)

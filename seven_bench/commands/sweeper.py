@@ -18,12 +18,14 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from seven_bench.commands.complaints import one_line
 from seven_bench.errors import ConfigError
+from seven_bench.interrupts import Interrupted, passed_on
 from seven_bench.settings.checks import checked
 from seven_bench.settings.identity import dense_start, identify
 from seven_bench.settings.model import Settings, shard_of
@@ -65,6 +67,8 @@ class SuiteSweeper(Sweeper):
     """
 
     __module__ = PLUGIN_MODULE
+    config: DictConfig
+    launcher: Launcher
 
     def __init__(self, cells: Any = None, params: Any = None) -> None:
         self.cells, self.params = cells or [{}], params or {}
@@ -111,20 +115,36 @@ class SuiteSweeper(Sweeper):
             + (f", {len(failures)} cannot run" if failures else ""),
             flush=True,
         )
+        stopped: Interrupted | None = None
         if dry_run:
             from seven_bench.running.dry_run import print_plan
 
             print_plan([job.settings for job in mine])
         elif todo:
             todo = _starts_first(todo)
-            batch = [list(job.overrides) for job in todo]
-            returned = self.launcher.launch(batch, initial_job_idx=0)
-            failures += _failed(todo, returned)
+            stopped, found = self._launch(todo)
+            failures += found
         if not dry_run:
-            _show_table(job.folder.path for job in mine if job.folder.record() is not None)
+            done = [job for job in mine if job.folder.record() is not None]
+            _show_table(job.folder.path for job in done)
         if failures:
             _show_failures(failures)
+        if stopped is not None:
+            print(f"{len(done)} of {len(mine)} runs are done", flush=True)
+            raise stopped
+        if failures:
             sys.exit(1)
+
+    def _launch(self, todo: list[Job]) -> tuple[Interrupted | None, list[Failure]]:
+        """Has the launcher do the jobs. Returns the signal that ended it, and what failed."""
+        batch = [list(job.overrides) for job in todo]
+        try:
+            with passed_on():
+                returned = self.launcher.launch(batch, initial_job_idx=0)
+        except Interrupted as error:
+            failed = [job for job in todo if job.folder.state() == "failed"]
+            return error, [Failure(job.command, job.folder.reason()) for job in failed]
+        return None, _failed(todo, returned)
 
     def _expand(self, arguments: list[str]) -> list[tuple[str, ...]]:
         """All combinations, as override strings, in the order given."""

@@ -18,6 +18,7 @@ from seven_bench.measure.efficiency import efficiency
 from seven_bench.measure.size import sizes
 from seven_bench.pruning import MaskSet, Params, prunable_parameters
 from seven_bench.running.job import Below, Cost, Job
+from seven_bench.running.processes import share_out
 from seven_bench.running.prune_and_train import train_pruned
 from seven_bench.running.rounds import (
     bottom,
@@ -25,7 +26,6 @@ from seven_bench.running.rounds import (
     load_below,
     rewind_time,
 )
-from seven_bench.running.worker import share_out
 from seven_bench.settings.building import build, build_score
 from seven_bench.settings.identity import (
     Identity,
@@ -116,7 +116,10 @@ def work(
     """
     needed = needed or _needed(settings)
     with loggers(settings, identity.run_id, folder) as sinks:
-        return _work(settings, identity, folder, needed, sinks)
+        try:
+            return _work(settings, identity, folder, needed, sinks)
+        except SystemExit as error:  # with code 0 it would pass for success
+            raise RuntimeError(f"something in this run called exit({error.code!r})") from error
 
 
 def _work(

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from seven_bench.interrupts import Interrupted
 from seven_bench.store.atomic import remove_drafts, replace_file
 from seven_bench.store.files import CONFIG, LOCK, RECORD, STATUS
 from seven_bench.store.finished import RunError, check_run, read_config
@@ -23,6 +24,7 @@ from seven_bench.store.record import write_json
 
 HEARTBEAT = 15.0  # seconds between two signs of life
 STALE = 5 * HEARTBEAT
+ENDED = (KeyboardInterrupt, Interrupted)  # by a signal: no failure of the run's
 
 
 class BusyError(RuntimeError):
@@ -69,7 +71,7 @@ class RunFolder:
         return config
 
     def state(self) -> str:
-        """`done`, `failed`, `running`, `stale` (no sign of life for long) or `new`."""
+        """`done`, `failed`, `interrupted`, `running`, `stale` (no sign of life for long), `new`."""
         if self.record() is not None:
             return "done"
         status = self._read_status()
@@ -120,7 +122,8 @@ class RunFolder:
             if beat.ident is not None:  # it has begun
                 beat.join()
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            self._fail(started, without_home(reason))
+            state = "interrupted" if isinstance(error, ENDED) else "failed"
+            self._end(state, started, without_home(reason))
             raise
         finally:
             lock.release()
@@ -130,14 +133,14 @@ class RunFolder:
             with suppress(OSError):  # a full disk ends the run where its work is written
                 self._status("running", started)
 
-    def _fail(self, started: float, reason: str) -> None:
+    def _end(self, state: str, started: float, reason: str) -> None:
         """A full disk has no room for a new file: then the old one goes, which says "running"."""
         try:
-            self._status("failed", started, reason=reason)
+            self._status(state, started, reason=reason)
         except OSError:
             (self.path / STATUS).unlink(missing_ok=True)
             with suppress(OSError):  # there may be room now
-                self._status("failed", started, reason=reason)
+                self._status(state, started, reason=reason)
 
     def _status(self, state: str, started: float, **more: Any) -> None:
         status = {

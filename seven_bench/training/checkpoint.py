@@ -4,12 +4,13 @@ Lightning saves weights, optimizer, schedule and its loops' counters, and gives 
 the loader's own state back (masks, score, best epoch, place in the epoch). What it leaves out is
 here: the random generators, the time spent, and the curves, which go on in metrics.csv. A
 checkpoint is taken just before a batch is trained on, when neither gradients nor a validation are
-under way.
+under way; a signal that ends the run waits for that moment.
 """
 
 from __future__ import annotations
 
 import logging
+import signal
 import time
 import zipfile
 from contextlib import nullcontext
@@ -19,7 +20,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from seven_bench import ranks
+from seven_bench import interrupts, ranks
 from seven_bench.store.atomic import replacing
 from seven_bench.training.environment import random_state, restore_random_state
 from seven_bench.training.loggers import CurvesLogger
@@ -45,6 +46,7 @@ class Checkpoint(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._began = self._written = time.monotonic()
+        interrupts.watch_again()  # Lightning has put a handler of its own over ours
         if self._restored is not None:
             for logger in _curves(trainer):
                 logger.continue_from(trainer.global_step)
@@ -60,11 +62,19 @@ class Checkpoint(pl.Callback):
             trainer.fit_loop.epoch_loop._batches_that_stepped = self._restored["batches_stepped"]
             self._restored = None
             return
+        if trainer.global_step == 0:
+            interrupts.check()
         if batch_idx % trainer.accumulate_grad_batches or trainer.global_step == 0:
             return
-        due = time.monotonic() - self._written >= self.every
+        asked = interrupts.pending() is not None
+        due = asked or time.monotonic() - self._written >= self.every
         if ranks.any_of(due, pl_module.device):
             self._write(trainer)
+            if ranks.any_of(asked, pl_module.device):
+                raise interrupts.Interrupted(interrupts.pending() or signal.SIGTERM)
+
+    def on_validation_batch_start(self, *args: Any) -> None:
+        interrupts.check(interrupts.PATIENCE)  # the last checkpoint is what there is
 
     def _write(self, trainer: pl.Trainer) -> None:
         first = ranks.rank() == 0  # all take part, and the first writes

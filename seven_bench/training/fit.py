@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
+from seven_bench import interrupts
 from seven_bench.data.task_data import TaskData
 from seven_bench.pruning import MaskSet
 from seven_bench.training.context import Context, Device
@@ -150,9 +152,13 @@ def fit(module: TaskModule, data: TaskData, pruning: PruningCallback, context: C
     began = time.perf_counter()
     with warnings.catch_warnings():
         _filter_known_warnings()
-        trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            with interrupts.deferred() if checkpoint is not None else nullcontext():
+                trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
+        except SystemExit as error:
+            if isinstance(error.__context__, KeyboardInterrupt):  # what Lightning makes of it
+                raise KeyboardInterrupt from None
+            raise
     pruning.pruner.check_finished()
     _check_converged(module)
     return Trained(

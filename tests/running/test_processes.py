@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from seven_bench import ranks
 from seven_bench.data.samplers import SeededBatches
 from seven_bench.errors import ConfigError
 from seven_bench.running.run import run
+from seven_bench.store.run_folder import RunFolder
 from tests.conftest import ROOT, SHORT
 
 METHODS = ("snip", "seven_pre", "seven_dyn", "movement", "random", "platon", "rigl")
@@ -98,3 +101,59 @@ def test_alone_nothing_is_asked_of_others():
     tensors = {"a": torch.ones(2)}
     assert ranks.mean_(tensors) is tensors and torch.equal(tensors["a"], torch.ones(2))
     ranks.require_same("masks", "abc")
+
+
+MOMENTS = (0, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 1.5, 2.5, 4.0)  # seconds after the start
+PARENT = """
+import os, subprocess, sys, time
+folder = sys.argv[1]
+command = [sys.executable, "-m", "seven_bench.running.worker", folder, folder + "/meeting"]
+for rank in "01":
+    env = {**os.environ, "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}
+    process = subprocess.Popen([*command, str(os.getpid())], env=env, start_new_session=True)
+    print(process.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_no_process_outlives_its_parent(moment, tmp_path, make_config):
+    config = make_config("start=init", "trainer.devices=2", "trainer.accelerator=cpu", *SHORT[2:])
+    RunFolder(tmp_path).write_config(config)
+    command = [sys.executable, "-c", PARENT, str(tmp_path)]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert parent.stdout is not None
+    started = [int(parent.stdout.readline()) for _ in range(2)]
+    time.sleep(moment)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    end = time.monotonic() + 5
+    while left := [process for process in started if psutil.pid_exists(process)]:
+        if all(psutil.Process(process).status() == psutil.STATUS_ZOMBIE for process in left):
+            break  # nobody has asked for its exit code
+        assert time.monotonic() < end, f"{left} are left"
+        time.sleep(0.05)
+
+
+def test_a_shared_run_passes_a_signal_on_and_keeps_its_work(tmp_path):
+    arguments = (
+        "pruner=seven_dyn", "start=init", "trainer.devices=2", "trainer.accelerator=cpu",
+        "trainer.max_epochs=500", "trainer.checkpoint_every=0.2", f"output_root={tmp_path}",
+        *SHORT[2:],
+    )  # fmt: skip
+    command = [sys.executable, "-m", "seven_bench", *arguments]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    end = time.monotonic() + 120
+    while not [*tmp_path.rglob("last.ckpt")]:
+        assert time.monotonic() < end, "training does not begin"
+        time.sleep(0.1)
+    children = psutil.Process(process.pid).children()
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert errors.splitlines()[-1].startswith("interrupted by SIGTERM")
+    assert not any(child.is_running() for child in children)
+    (status,) = tmp_path.rglob("status.json")
+    assert RunFolder(status.parent).state() == "interrupted"
+    assert [*tmp_path.rglob("last.ckpt")]
