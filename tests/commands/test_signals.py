@@ -154,6 +154,6 @@ def test_a_score_that_calls_exit_is_a_failure(make_config, monkeypatch):
     config = make_config("pruner=magnitude", "start=init", "logger=none", "progress=false")
     with pytest.raises(RuntimeError, match=r"called exit\(0\)"):
         run(config)
-    (status,) = Path(config["output_root"]).rglob("status.json")
+    (status,) = Path(config.output_root).rglob("status.json")
     folder = RunFolder(status.parent)
     assert folder.state() == "failed" and "called exit(0)" in folder.reason()

@@ -119,7 +119,7 @@ time.sleep(600)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_no_process_outlives_its_parent(moment, tmp_path, make_config):
     config = make_config("start=init", "trainer.devices=2", "trainer.accelerator=cpu", *SHORT[2:])
-    RunFolder(tmp_path).write_config(config)
+    RunFolder(tmp_path).write_config(config.plain())
     command = [sys.executable, "-c", PARENT, str(tmp_path)]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert parent.stdout is not None
