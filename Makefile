@@ -4,7 +4,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: help install demo test lint types wheel-test bench endurance clean
+QUICK = tests/test_house.py tests/pruning tests/store tests/measure tests/results \
+  tests/settings/test_identity.py tests/settings/test_validity.py tests/commands/test_list.py
+
+.PHONY: help install demo quick test lint types wheel-test bench endurance clean
 
 help:  ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -23,6 +26,9 @@ demo: $(INSTALLED)  ## prune a real ViT on real digits with eight methods; a tab
 
 test: $(INSTALLED) lint types  ## all tests, after the linter and the type checker
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+quick: $(INSTALLED)  ## under a minute on one core: the engine, settings, records, figures
+	$(BIN)/python -m pytest -p no:xdist $(QUICK)
 
 lint: $(INSTALLED)  ## ruff, and the order of the rooms
 	$(BIN)/ruff check .
