@@ -7,7 +7,7 @@ INSTALLED = $(VENV)/.installed
 QUICK = tests/test_house.py tests/pruning tests/store tests/measure tests/results \
   tests/settings/test_identity.py tests/settings/test_validity.py tests/commands/test_list.py
 
-.PHONY: help install demo quick test lint types wheel-test bench endurance clean
+.PHONY: help install demo quick test lint types wheel-test bench gpu endurance clean
 
 help:  ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ wheel-test: $(INSTALLED)  ## the wheel, in a second empty environment and an emp
 
 bench: $(INSTALLED)  ## what pruning costs, as ratios against plain references; outputs/bench
 	$(BIN)/python -m tests.benchmarks
+
+gpu: $(INSTALLED)  ## on a CUDA device: checks, then measures, into the README; minutes
+	$(BIN)/python -m tests.gpu
 
 endurance: $(INSTALLED)  ## kills, damaged files, every launcher, 5,000 records: twenty minutes
 	$(BIN)/python -m tests.endurance

@@ -14,13 +14,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from seven_bench.pruning.prunable import Params
 
 PIECE = 1 << 27  # weights taken side by side: 512 MiB of float32
 SAMPLE = 1 << 16  # scores looked at for the bracket
 MOST_INSIDE = 1 << 22  # scores sorted, or 1 in 32
+MANY, ROW = 1 << 23, 1024  # flags from which on they are counted by words; flags a word
 FEW = 16  # columns that are compared, not sorted
+NOTHING = torch.empty(0)
 
 
 def on_gpu(tensors: Params) -> bool:
@@ -52,13 +55,26 @@ def batches(params: Params) -> list[list[str]]:
 
 def joined(tensors: Sequence[Tensor]) -> Tensor:
     """Tensors of one type as one [n]: a view where they lie side by side, else a copy."""
-    flat = [tensor.detach().reshape(-1) for tensor in tensors]
-    end = flat[0].storage_offset()
-    for part in flat:
-        if part.storage_offset() != end or not share_memory(part, flat[0]):
-            return torch.cat(flat)
-        end += part.numel()
-    return flat[0].as_strided((end - flat[0].storage_offset(),), (1,))
+    first, last = tensors[0], tensors[-1]
+    end = begin = address(first)
+    for tensor in tensors:
+        if address(tensor) != end or not tensor.is_contiguous():
+            break
+        end += tensor.numel() * first.itemsize
+    else:
+        if share_memory(first, last):
+            return first.detach().as_strided(((end - begin) // first.itemsize,), (1,))
+    if len({tensor.dtype for tensor in tensors}) > 1:
+        return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+    with torch.no_grad():
+        # one call, where each tensor's own view would cost one
+        whole: Tensor = _flatten_dense_tensors(tensors)  # type: ignore[no-untyped-call]
+        return whole
+
+
+def address(tensor: Tensor) -> int:
+    """Where a tensor's values begin."""
+    return tensor.data_ptr()
 
 
 def share_memory(one: Tensor, other: Tensor) -> bool:
@@ -74,13 +90,30 @@ def side_by_side(tensors: Params) -> Params:
     return _shaped(whole, tensors)
 
 
+def agreeing(one: Params, other: Params) -> Params:
+    """Where two sets of masks say the same."""
+    found: Params = {}
+    for names in batches(one):
+        same = joined([one[n] for n in names]) == joined([other[n] for n in names])
+        found |= _shaped(same, {name: one[name] for name in names})
+    return found
+
+
+def multipliers(masks: Params, dtype: torch.dtype) -> list[Tensor]:
+    """The masks as 0 and 1 of a number's type: one launch multiplies many tensors by them, where a
+    bool takes one a tensor.
+    """
+    found: list[Tensor] = []
+    for names in batches(masks):
+        part = {name: masks[name] for name in names}
+        found += _shaped(joined(list(part.values())).to(dtype), part).values()
+    return found
+
+
 def _shaped(whole: Tensor, like: Params) -> Params:
     """[n] cut into tensors of the names and shapes of `like`."""
-    parts = whole.split([tensor.numel() for tensor in like.values()])  # type: ignore[no-untyped-call]
-    return {
-        name: part.view(tensor.shape)
-        for (name, tensor), part in zip(like.items(), parts, strict=True)
-    }
+    parts = _unflatten_dense_tensors(whole, list(like.values()))  # type: ignore[no-untyped-call]
+    return dict(zip(like, parts, strict=True))
 
 
 @dataclass(frozen=True)
@@ -109,24 +142,37 @@ def top_masks(scores: Params, living: Params, k: int) -> Params:
     """The masks of the `k` largest living scores of all tensors; ties go to the first by
     (parameter order, flat index).
 
-    The host reads twice; where many scores share the value of the k-th, up to three times more.
-    Beside the masks it takes some 3 bytes a weight for a while, and 4 more where the scores do not
-    lie side by side.
+    The host reads once, very likely; where many scores share the value of the k-th, up to three
+    times more. Beside the masks it takes 2 bytes a weight for a while, and 4 more where the scores
+    do not lie side by side.
+
+    A sample brackets the k-th largest. What lies above the bracket is kept, and of what lies inside
+    it (2 % of all at most) the largest, by a sort. Where the bracket missed, the value is one that
+    many scores share, or is found by halving.
 
     Raises: ValueError when fewer live or a score is not finite.
     """
     pieces = _pieces(scores, living)
-    value = _kth_largest(pieces, scores, k)
-    flags = [piece.at_least(value) for piece in pieces]
-    excess = int(sum(read([flag.sum() for flag in flags]))) - k
-    for piece, flag in zip(reversed(pieces), reversed(flags), strict=True):
-        if excess == 0:
-            break
-        equal = piece.equal(value)  # the last of them are too many
-        ties = int(read([equal.sum()])[0])
-        dropped = min(excess, ties)
-        flag.logical_xor_(equal.logical_and_(equal.cumsum(0, dtype=torch.int32) > ties - dropped))
-        excess -= dropped
+    found = _search(pieces, scores, k)
+    if found.value is None:
+        flags = found.above
+        kept = torch.zeros_like(found.values, dtype=torch.bool)
+        kept.index_fill_(0, found.order[: found.rest], True)
+        parts = kept.split([len(places) for places in found.places])  # type: ignore[no-untyped-call]
+        sizes = [found.rest]
+        if len(parts) > 1:
+            sizes = [int(n) for n in read([part.sum() for part in parts])]
+        for flag, places, part, size in zip(flags, found.places, parts, sizes, strict=True):
+            flag.index_fill_(0, places[_where(part, size)], True)
+    else:
+        flags = [piece.above(found.value) for piece in pieces]
+        equal = [piece.equal(found.value) for piece in pieces]
+        told = read([count(flag) for flag in (*flags, *equal)])
+        rest = k - int(sum(told[: len(flags)]))
+        for flag, ties, held in zip(flags, equal, told[len(flags) :], strict=True):
+            taken = min(rest, int(held))
+            flag.index_fill_(0, _where(ties, int(held))[:taken], True)
+            rest -= taken
     return {
         name: mask
         for piece, flag in zip(pieces, flags, strict=True)
@@ -136,7 +182,7 @@ def top_masks(scores: Params, living: Params, k: int) -> Params:
 
 def kth_value(scores: Params, living: Params | None, k: int) -> float:
     """The k-th largest living score over all tensors, k from 1."""
-    return read([_kth_largest(_pieces(scores, living), scores, k)])[0]
+    return read([_search(_pieces(scores, living), scores, k).kth])[0]
 
 
 def cut(
@@ -144,9 +190,9 @@ def cut(
 ) -> tuple[float, dict[str, int], dict[str, int]]:
     """The k-th largest living score, and how many of each tensor lie above it and equal it."""
     pieces = _pieces(scores, living)
-    value = _kth_largest(pieces, scores, k)
+    value = _search(pieces, scores, k).kth
     counts = [
-        [flag.sum() for flag in _shaped(flags, {n: scores[n] for n in piece.names}).values()]
+        [count(flag) for flag in _shaped(flags, {n: scores[n] for n in piece.names}).values()]
         for piece in pieces
         for flags in (piece.above(value), piece.equal(value))
     ]
@@ -167,25 +213,17 @@ def best_of_each(scores: Params, living: Params, counts: dict[str, int]) -> Para
     Raises: ValueError when fewer live or a score is not finite.
     """
     lives = check(scores, living)
-    for name, count in counts.items():
-        if not 0 <= count <= lives[name]:
-            raise ValueError(f"cannot keep {count} weights of {name}: {lives[name]} live")
+    for name, kept in counts.items():
+        if not 0 <= kept <= lives[name]:
+            raise ValueError(f"cannot keep {kept} weights of {name}: {lives[name]} live")
     return {name: _best(score, living[name], counts[name]) for name, score in scores.items()}
 
 
-def _best(score: Tensor, living: Tensor, count: int) -> Tensor:
-    if count == 0:
-        return torch.zeros_like(living)
+def _best(score: Tensor, living: Tensor, kept: int) -> Tensor:
     alive = living.reshape(-1)
-    ranked = score.detach().reshape(-1).float().where(alive, -math.inf)
-    n, from_top = ranked.numel(), count <= ranked.numel() // 2
-    found = ranked.topk(count if from_top else n - count + 1, largest=from_top, sorted=False).values
-    value = found.min() if from_top else found.max()
-    above, ties = ranked > value, ranked == value
-    missing = count - above.sum()
-    return above.logical_or_(ties.logical_and_(ties.cumsum(0, dtype=torch.int32) <= missing)).view(
-        living.shape
-    )
+    ranked = score.detach().reshape(-1).float().masked_fill(~alive, -math.inf)
+    order = ranked.sort(descending=True, stable=True).indices  # quicker than topk, and stable
+    return torch.zeros_like(alive).index_fill_(0, order[:kept], True).view(living.shape)
 
 
 def ranks(values: Tensor) -> Tensor:
@@ -201,11 +239,21 @@ def ranks(values: Tensor) -> Tensor:
     return found
 
 
+def count(flags: Tensor) -> Tensor:
+    """How much of a bool tensor is true, []: a sum of eight flags at a time, not of one."""
+    flat = flags.reshape(-1)
+    if flat.numel() < MANY or flat.storage_offset() % 8:
+        return flat.sum()
+    whole = flat.numel() // ROW * ROW
+    words = flat[:whole].view(torch.int64).view(-1, ROW // 8).sum(1)  # no byte exceeds 128
+    return words.view(torch.uint8).sum() + flat[whole:].sum()
+
+
 def counted(flags: Params) -> dict[str, int]:
     """How much of each bool tensor is true; the host reads once."""
     if not flags:
         return {}
-    told = read([torch.stack([flag.sum() for flag in flags.values()])])
+    told = read([torch.stack([count(flag) for flag in flags.values()])])
     return dict(zip(flags, map(int, told), strict=True))
 
 
@@ -215,7 +263,7 @@ def check(scores: Params, living: Params) -> dict[str, int]:
     Raises: ValueError when a score is not finite.
     """
     sums = torch.stack([score.detach().float().sum() for score in scores.values()])
-    told = read([sums, torch.stack([mask.sum() for mask in living.values()])])
+    told = read([sums, torch.stack([count(mask) for mask in living.values()])])
     _check_sums(told[: len(scores)], scores)
     return dict(zip(scores, map(int, told[len(scores) :]), strict=True))
 
@@ -246,21 +294,42 @@ def _pieces(scores: Params, living: Params | None) -> list[Piece]:
     ]
 
 
-def _kth_largest(pieces: list[Piece], scores: Params, k: int) -> Tensor:
-    """The k-th largest living score, []. The host reads once, very likely.
+@dataclass(frozen=True)
+class Found:
+    """Where the k-th largest living score is.
 
-    A sample brackets it. What lies inside the bracket, 2 % of all at most, is sorted; where the
-    bracket missed, the value is one that many scores share, or is found by halving.
+    Inside the bracket (`value` None): the flags of what lies `above` it, by piece; the `places` and
+    `values` of what lies inside, and their `order`, the largest first, of which `rest` stay. Else a
+    `value` [].
+    """
+
+    value: Tensor | None = None
+    above: Sequence[Tensor] = ()
+    places: Sequence[Tensor] = ()
+    values: Tensor = NOTHING
+    order: Tensor = NOTHING
+    rest: int = 0
+
+    @property
+    def kth(self) -> Tensor:
+        """Its value, []."""
+        if self.value is not None:
+            return self.value
+        return self.values.index_select(0, self.order[self.rest - 1 : self.rest]).view(())
+
+
+def _search(pieces: list[Piece], scores: Params, k: int) -> Found:
+    """Finds the k-th largest living score, see `top_masks`.
 
     Raises: ValueError when fewer live or a score is not finite.
     """
     low, high = _bracket(pieces, k)
-    inside, sums = [], [low, high]
+    above, inside, sums = [], [], [low, high]
     for piece in pieces:
-        upper = piece.at_least(high)
-        inside.append(torch.gt(piece.above(low), upper))
-        alive = torch.ones_like(upper) if piece.living is None else piece.living
-        sums += [piece.score.sum(), alive.sum(), upper.sum(), inside[-1].sum()]
+        above.append(piece.at_least(high))
+        inside.append(torch.gt(piece.above(low), above[-1]))
+        alive = torch.ones_like(above[-1]) if piece.living is None else piece.living
+        sums += [piece.score.sum(), count(alive), count(above[-1]), count(inside[-1])]
     bottom, top, *told = read(sums)
     _check_sums(told[::4], scores)
     lives = int(sum(told[1::4]))
@@ -270,16 +339,21 @@ def _kth_largest(pieces: list[Piece], scores: Params, k: int) -> Tensor:
     rest = k - int(sum(told[2::4]))
     most = max(MOST_INSIDE, sum(piece.score.numel() for piece in pieces) // 32)
     if bottom < top and 0 < rest <= sum(held) <= most:
-        values = [
-            piece.score[torch.nonzero_static(flags, size=size).view(-1)]
-            for piece, flags, size in zip(pieces, inside, held, strict=True)
-        ]
-        return torch.cat(values).sort(descending=True).values[rest - 1]
-    del inside
+        places = [_where(flags, size) for flags, size in zip(inside, held, strict=True)]
+        values = torch.cat([p.score[at] for p, at in zip(pieces, places, strict=True)])
+        order = values.sort(descending=True, stable=True).indices
+        return Found(None, above, places, values, order, rest)
+    del above, inside
     value = high if bottom == top or rest <= 0 else low  # very likely: one that many scores share
-    flags = [(piece.above(value).sum(), piece.at_least(value).sum()) for piece in pieces]
-    told = read([count for pair in flags for count in pair])
-    return value if sum(told[::2]) < k <= sum(told[1::2]) else _by_halving(pieces, k)
+    told = read([count(f) for p in pieces for f in (p.above(value), p.at_least(value))])
+    if not sum(told[::2]) < k <= sum(told[1::2]):
+        value = _by_halving(pieces, k)
+    return Found(value)
+
+
+def _where(flags: Tensor, size: int) -> Tensor:
+    """The places [size] of what is true, of which there are so many."""
+    return torch.nonzero_static(flags, size=size).view(-1)
 
 
 def _bracket(pieces: list[Piece], k: int) -> tuple[Tensor, Tensor]:
@@ -311,7 +385,7 @@ def _by_halving(pieces: list[Piece], k: int) -> Tensor:
     for _ in range(32):
         middle = (low + high + 1) >> 1
         value = _ordered(middle.int()).view(torch.float32)
-        enough = torch.stack([piece.at_least(value).sum() for piece in pieces]).sum() >= k
+        enough = torch.stack([count(piece.at_least(value)) for piece in pieces]).sum() >= k
         low, high = middle.where(enough, low), high.where(enough, middle - 1)
     return _ordered(low.int()).view(torch.float32)
 

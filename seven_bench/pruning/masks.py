@@ -21,6 +21,7 @@ class MaskSet(dict[str, Tensor]):
 
     def __init__(self, masks: Iterable[tuple[str, Tensor]] | dict[str, Tensor] = ()) -> None:
         super().__init__(masks)
+        self._multipliers: dict[torch.dtype, Params] = {}  # on a GPU
         for name, mask in self.items():
             if mask.dtype != torch.bool:
                 raise TypeError(f"mask of {name} is {mask.dtype}: masks are bool")
@@ -61,12 +62,26 @@ class MaskSet(dict[str, Tensor]):
 
     @torch.no_grad()
     def apply_(self, tensors: Params) -> None:
-        """Multiplies tensors of the masks' shapes (weights, gradients, moments) in place.
+        """Multiplies tensors (weights, gradients, moments) in place by the masks of their names.
 
         Raises: ValueError when names or shapes differ.
         """
         self.check(tensors)
-        torch._foreach_mul_([tensors[name] for name in self], list(self.values()))
+        self.multiply_(tensors)
+
+    @torch.no_grad()
+    def multiply_(self, tensors: Params) -> None:
+        """`apply_` to some of the names, unchecked."""
+        kinds = {tensor.dtype for tensor in tensors.values()}
+        if len(kinds) != 1 or not device.on_gpu(self):
+            torch._foreach_mul_(list(tensors.values()), [self[name] for name in tensors])
+            return
+        (kind,) = kinds
+        if kind not in self._multipliers:  # masks are never written to: an update makes new ones
+            made = zip(self, device.multipliers(self, kind), strict=True)
+            self._multipliers[kind] = dict(made)
+        factors = self._multipliers[kind]
+        torch._foreach_mul_(list(tensors.values()), [factors[name] for name in tensors])
 
     def check(self, tensors: Params) -> None:
         """Raises ValueError unless `tensors` have exactly the masks' names and shapes."""

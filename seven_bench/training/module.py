@@ -106,6 +106,7 @@ class TaskModule(pl.LightningModule):
             self.adapters = None
 
     def on_fit_start(self) -> None:
+        self._held = list(self.model.parameters())
         for teacher in self._teacher:
             teacher.to(self.device)
 
@@ -197,7 +198,8 @@ class TaskModule(pl.LightningModule):
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
         """All gradients: those of weights that are scored but not trained would pile up."""
-        self.model.zero_grad(set_to_none=True)
+        for parameter in self._held:  # a walk over the modules costs milliseconds
+            parameter.grad = None
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.model, self.recipe, self.finetune)

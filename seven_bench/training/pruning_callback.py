@@ -55,6 +55,7 @@ class PruningCallback(pl.Callback):
         self._hook = optimizer.register_step_post_hook(self._after_step)
         trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self._lent = [p for p in self.params.values() if id(p) not in trained and p.requires_grad]
+        self._named = dict(pl_module.named_parameters())
         self.pruner.to(next(iter(self.params.values())).device)
         self.masking.start()
 
@@ -146,9 +147,8 @@ class PruningCallback(pl.Callback):
         """Whether this step will be taken. A gradient scaler skips one that is not finite, and so
         do score and schedule; without a scaler it is an error.
         """
-        grads = {n: p.grad for n, p in pl_module.named_parameters() if p.grad is not None}
-        norms = torch.stack(torch._foreach_norm(list(grads.values())))
-        if bool(torch.isfinite(norms.sum())):
+        grads = {n: p.grad for n, p in self._named.items() if p.grad is not None}
+        if all_finite(list(grads.values())):
             return True
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             self.skipped_steps += 1
@@ -169,6 +169,16 @@ class PruningCallback(pl.Callback):
             raise ValueError(
                 "trainer.precision=16-mixed: fused optimizers see scaled gradients; use bf16-mixed"
             )
+
+
+def all_finite(tensors: list[Tensor]) -> bool:
+    """Whether no value is infinite or no number. The host waits once."""
+    if tensors and all(tensor.is_cuda for tensor in tensors):
+        # what torch's gradient scaler does: one pass for all, which multiplies them by 1
+        found = torch.zeros((), device=tensors[0].device)
+        torch._amp_foreach_non_finite_check_and_unscale_(tensors, found, torch.ones_like(found))
+        return not bool(found)
+    return bool(torch.isfinite(torch.stack(torch._foreach_norm(tensors)).sum()))
 
 
 def _rates(optimizer: Optimizer) -> dict[str, float]:

@@ -6,20 +6,28 @@ import importlib
 import sys
 import time
 
-from tests.benchmarks import timing
+import torch
+
+from tests.benchmarks import readme, timing
 
 GROUPS = ("step", "selection", "state", "loop", "inference", "batches")
+GPU, README = "gpu", "readme"  # by name alone
 
 
 def main(chosen: list[str]) -> None:
-    odd = [name for name in chosen if name not in GROUPS]
+    known = (*GROUPS, GPU, README)
+    odd = [name for name in chosen if name not in known]
     if odd:
-        sys.exit(f"error: no group {odd[0]}; known are {', '.join(GROUPS)}")
-    for name in chosen or GROUPS:
+        sys.exit(f"error: no group {odd[0]}; known are {', '.join(known)}")
+    if GPU in chosen and not torch.cuda.is_available():
+        sys.exit("error: gpu: no CUDA device")
+    for name in (name for name in chosen or GROUPS if name != README):
         began = time.perf_counter()
         rows = importlib.import_module(f"tests.benchmarks.{name}").rows()
         timing.write(name, rows)
         print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
+    if README in chosen:
+        readme.write(GROUPS)
     print(timing.table())
 
 

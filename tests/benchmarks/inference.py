@@ -28,7 +28,7 @@ def rows() -> list[Row]:
         for sparsity in SPARSITIES:
             found.append(_throughput(shape, sparsity))
         packed.append(_packed(shape))
-    return [*found, *packed, _semi_structured()]
+    return [*found, *packed]
 
 
 def _pruned(shape: str, sparsity: float) -> tuple[torch.nn.Module, MaskSet]:
@@ -75,22 +75,3 @@ def _packed(shape: str) -> Row:
             raise AssertionError("the packed file is not the model's")
     name = f"packed file, {shape}, sparsity 0.9: bytes / dense bytes of the prunable weights"
     return Row(name, size / (4 * masks.total), "", 0.15, True, f"{size / 1e6:.1f} MB")
-
-
-def _semi_structured() -> Row:
-    name = "inference, BERT-base, bfloat16, 2:4 / dense"
-    if not torch.cuda.is_available():
-        return Row(name, None, "x")
-    from seven_bench.export.semi_structured import DTYPE, make_semi_structured
-
-    model = SHAPES["BERT-base"].build().eval()
-    params = prunable_parameters(model)
-    scores = {n: p.detach().abs() for n, p in params.items()}
-    masks = prune(scores, MaskSet.ones(params), 0.5, "uniform", "nm_2_4")
-    masks.apply_({n: p.data for n, p in params.items()})
-    batch = {n: v.cuda() for n, v in SHAPES["BERT-base"].inputs(BATCH).items()}
-    dense = copy.deepcopy(model).to("cuda", DTYPE)
-    sparse = make_semi_structured(model, list(masks))
-    ways = {"dense": lambda: dense(**batch).logits, "nm": lambda: sparse(**batch).logits}
-    seconds = median_seconds(ways, repeats=30, warm=5)
-    return Row(name, seconds["dense"] / seconds["nm"], "x", None, False, in_words(seconds["nm"]))

@@ -31,19 +31,21 @@ from seven_bench.training.loggers import loggers
 from seven_bench.training.module import TaskModule
 from seven_bench.training.pruning_callback import PruningCallback
 from seven_bench.training.text import TextModule
-from tests.benchmarks.models import SHAPES
-from tests.benchmarks.timing import Row, interleaved
+from tests.benchmarks.models import SHAPES, Shape
+from tests.benchmarks.timing import Row, interleaved, wait
 
-ON_CPU = Context("accuracy", device=Device("cpu", deterministic=False))
+CONTEXT, CPU = Context("accuracy"), Device("cpu", deterministic=False)
 
 
 class Clock(pl.Callback):
     """Seconds from the first step to the end of training: what sets a Trainer up is left out."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        wait()
         self.began = time.perf_counter()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        wait()
         self.seconds = time.perf_counter() - self.began
 
 
@@ -51,7 +53,7 @@ class RandomText(TaskData):
     """Batches of random tokens, as many as are asked for."""
 
     def load(self) -> Splits:
-        shape = SHAPES["MiniLM"]
+        shape = self.options["shape"]
 
         def part(batches: int) -> ArrayDataset:
             tokens = shape.inputs(batches * shape.batch)
@@ -71,15 +73,24 @@ def rows() -> list[Row]:
 def _minilm(steps: int = 12) -> Row:
     shape = SHAPES["MiniLM"]
     recipe = Recipe(max_epochs=1, batch_size=shape.batch, lr=1e-5, warmup=0.0)
-    data = RandomText(seed=0, batch_size=shape.batch, files={"": Path()}, batches=steps)
+    name = f"training loop, MiniLM, batch {shape.batch}, 64 tokens: steps a second / bare loop"
+    return of_text(name, shape, recipe, CPU, steps, 3, 0.95)
+
+
+def of_text(
+    name: str, shape: Shape, recipe: Recipe, device: Device, steps: int, repeats: int,
+    bound: float,
+) -> Row:  # fmt: skip
+    """A BERT of this shape on random tokens."""
+    files = {"": Path()}
+    data = RandomText(seed=0, batch_size=shape.batch, files=files, batches=steps, shape=shape)
     data.setup()
 
     def module() -> TaskModule:
         return TextModule(shape.build(), recipe, 2, ["accuracy"])
 
-    ours, bare = _compare(module, data, recipe, [], repeats=3)
-    name = f"training loop, MiniLM, batch {shape.batch}, 64 tokens: steps a second / bare loop"
-    return _row(name, ours, bare, steps, 0.95)
+    ours, bare = _compare(module, data, recipe, device, [], repeats)
+    return _row(name, ours, bare, steps, bound)
 
 
 def _digits() -> Row:
@@ -99,7 +110,7 @@ def _digits() -> Row:
             return made
 
         with loggers(config, "bench", Path(folder)) as sinks:
-            ours, bare = _compare(module, data, recipe, sinks, repeats=5)
+            ours, bare = _compare(module, data, recipe, CPU, sinks, repeats=5)
     torch.set_num_threads(2)
     steps = recipe.max_epochs * -(-data.size("train") // recipe.batch_size)
     name = f"training loop, digits ViT, batch {recipe.batch_size}, logged: steps a second / bare"
@@ -117,6 +128,7 @@ def _compare(
     module: Callable[[], TaskModule],
     data: TaskData,
     recipe: Recipe,
+    device: Device,
     sinks: list[Any],
     repeats: int,
 ) -> tuple[float, float]:
@@ -127,13 +139,16 @@ def _compare(
         made, clock = module(), Clock()
         params = prunable_parameters(made.model)
         pruning = PruningCallback(params, Settled(MaskSet.ones(params)))
-        fit(made, data, pruning, replace(ON_CPU, loggers=sinks, callbacks=[clock]))
+        fit(made, data, pruning, replace(CONTEXT, device=device, loggers=sinks, callbacks=[clock]))
         inside.append(clock.seconds)
 
     def bare() -> None:
         made = module()
+        made.model.to(device.here())
+        wait()
         began = time.perf_counter()
-        _bare(made, data, recipe)
+        _bare(made, data, recipe, device.here())
+        wait()
         outside.append(time.perf_counter() - began)
 
     outside: list[float] = []
@@ -142,8 +157,13 @@ def _compare(
     return sorted(inside[1:])[middle], sorted(outside[1:])[middle]
 
 
-def _bare(module: TaskModule, data: TaskData, recipe: Recipe) -> None:
+def _bare(module: TaskModule, data: TaskData, recipe: Recipe, device: torch.device) -> None:
     """What one writes by hand: no masks, no logging, the loss read at the end of an epoch."""
+    half = torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16-mixed")
+
+    def batch_of(split: str, indices: list[int]) -> dict[str, torch.Tensor]:
+        return {name: value.to(device) for name, value in data.splits[split][indices].items()}
+
     model, total = module.model, recipe.max_epochs * len(data.train_batches())
     optimizer = make_optimizer(model, recipe, module.finetune)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate_factor(recipe, total))
@@ -151,10 +171,10 @@ def _bare(module: TaskModule, data: TaskData, recipe: Recipe) -> None:
         batches = data.train_batches()
         batches.set_epoch(epoch)
         model.train()
-        summed = torch.zeros(())
+        summed = torch.zeros((), device=device)
         for indices in batches:
-            batch = data.splits["train"][indices]
-            loss = module.loss(batch)
+            with half:
+                loss = module.loss(batch_of("train", indices))
             optimizer.zero_grad()
             loss.backward()
             if recipe.gradient_clip:
@@ -165,7 +185,7 @@ def _bare(module: TaskModule, data: TaskData, recipe: Recipe) -> None:
         float(summed)
         model.eval()
         right = 0
-        with torch.no_grad():
+        with torch.no_grad(), half:
             for indices in data.eval_batches("validation"):
-                batch = data.splits["validation"][indices]
+                batch = batch_of("validation", indices)
                 right += int((module.logits(model, batch).argmax(-1) == batch["labels"]).sum())

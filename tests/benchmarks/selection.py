@@ -15,18 +15,29 @@ from tests.benchmarks.timing import Row, in_words, interleaved
 SPARSITY = 0.9
 
 
-def _scores(kind: str) -> dict[str, Tensor]:
-    """85M scores in the shapes of BERT-base's encoder."""
+def shapes() -> dict[str, tuple[int, int]]:
+    """The shapes of BERT-base's encoder: 85M weights."""
     shape = SHAPES["BERT-base"]
     inner = [(shape.inner, shape.width), (shape.width, shape.inner)]
-    shapes = ([(shape.width, shape.width)] * 4 + inner) * shape.depth
+    layers = ([(shape.width, shape.width)] * 4 + inner) * shape.depth
+    return {str(i): layer for i, layer in enumerate(layers)}
+
+
+def of_kind(kind: str, score: Tensor, generator: torch.Generator) -> Tensor:
+    """A score in [0, 1], in place, with as many ties as its kind says."""
+    if kind == "50 values":
+        score.mul_(50).ceil_()
+    elif kind == "half zeros":
+        score.mul_(torch.rand(score.shape, generator=generator, device=score.device) < 0.5)
+    return score
+
+
+def _scores(kind: str) -> dict[str, Tensor]:
+    """85M scores in those shapes."""
     generator = torch.Generator().manual_seed(0)
-    scores = {str(i): torch.rand(s, generator=generator) ** 4 for i, s in enumerate(shapes)}
+    scores = {n: torch.rand(s, generator=generator) ** 4 for n, s in shapes().items()}
     for score in scores.values():
-        if kind == "50 values":
-            score.mul_(50).ceil_()
-        elif kind == "half zeros":
-            score.mul_(torch.rand(score.shape, generator=generator) < 0.5)
+        of_kind(kind, score, generator)
     return scores
 
 

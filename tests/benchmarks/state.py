@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from seven_bench.store.masks import write_masks
+from tests.benchmarks.models import SHAPES
 from tests.benchmarks.step import METHODS, Training
 from tests.benchmarks.timing import Row
 
@@ -17,7 +18,7 @@ def rows() -> list[Row]:
     torch.set_num_threads(2)
     found = []
     for method in METHODS:
-        training = Training("MiniLM", method)
+        training = Training(SHAPES["MiniLM"], method)
         for _ in range(2):
             training.dense_step()
             training.pruning_step()

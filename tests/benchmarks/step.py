@@ -11,7 +11,7 @@ from baselines.platon import PlatonScore
 from seven_bench.pruning import Cubic, Score, SevenScore, kept_count, prunable_parameters
 from seven_bench.pruning.pruner import Method, Pruner
 from seven_bench.training.pruning_callback import PruningCallback
-from tests.benchmarks.models import SHAPES
+from tests.benchmarks.models import SHAPES, Pictures, Shape
 from tests.benchmarks.published import PlainPruner
 from tests.benchmarks.timing import Row, in_words, interleaved
 
@@ -24,12 +24,12 @@ METHODS: dict[str, tuple[type[Score], str]] = {
 
 
 class Training:
-    """A model, its optimizer, and one method at work in it as in a run."""
+    """A model, its optimizer, and one method at work in it as in a run; in bfloat16 on a GPU."""
 
-    def __init__(self, shape: str, method: str) -> None:
-        self.model = SHAPES[shape].build()
-        self.batch = SHAPES[shape].inputs()
-        self.labels = torch.arange(len(self.batch["input_ids"])) % 2
+    def __init__(self, shape: Shape | Pictures, method: str, device: str = "cpu") -> None:
+        self.shape, self.device = shape, device
+        self.model = shape.build().to(device)
+        self.batch = {name: value.to(device) for name, value in shape.inputs().items()}
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-5)
         self.params = prunable_parameters(self.model)
         kind, masking = METHODS[method]
@@ -49,7 +49,9 @@ class Training:
 
     def dense_step(self) -> None:
         self.optimizer.zero_grad()
-        self.model(**self.batch, labels=self.labels).loss.backward()
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            loss = self.shape.loss(self.model, self.batch)
+        loss.backward()
         self.optimizer.step()
 
     def pruning_step(self) -> None:
@@ -70,7 +72,7 @@ def rows() -> list[Row]:
     torch.set_num_threads(2)
     found = []
     for shape, method in [*(("MiniLM", m) for m in METHODS), ("BERT-base", "seven")]:
-        training = Training(shape, method)
+        training = Training(SHAPES[shape], method)
         small = shape == "MiniLM"
         seconds = interleaved(
             {

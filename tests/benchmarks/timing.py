@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from seven_bench.training.environment import _processor
 
 OUT = Path("outputs/bench")
-NO_GPU = "not measured: no GPU"
+NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,30 @@ class Row:
 def interleaved(
     ways: dict[str, Callable[[], object]], repeats: int, warm: int = 1
 ) -> dict[str, float]:
-    """Median seconds of each way. They take turns, so that a slow minute hits all of them."""
+    """Median seconds of each way. They take turns, so that a slow minute hits all of them; a GPU is
+    waited for.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(warm + repeats):
         for name, way in ways.items():
+            wait()
             began = time.perf_counter()
             way()
+            wait()
             if turn >= warm:
                 seconds[name].append(time.perf_counter() - began)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
+def wait() -> None:
+    """Until a GPU has done what it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def in_words(seconds: float) -> str:
+    if seconds < 0.1:
+        return f"{seconds * 1e3:.2f} ms"
     return f"{seconds * 1e3:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
@@ -82,10 +95,13 @@ def table() -> str:
             last = found["hardware"]
             lines += ["", f"{last}", "", "| what | value | bound | met | ours | reference |"]
             lines += ["|---|---|---|---|---|---|"]
-        for row in found["rows"]:
-            value = NO_GPU if row["value"] is None else f"{row['value']:.3g} {row['unit']}".strip()
-            sign = "<=" if row["at_most"] else ">="
-            bound = "" if row["bound"] is None else f"{sign} {row['bound']:g}"
-            cells = [row["name"], value, bound, row["met"], row["ours"], row["reference"]]
-            lines.append("| " + " | ".join(cells) + " |")
+        lines += ["| " + " | ".join(cells(row)) + " |" for row in found["rows"]]
     return "\n".join(lines).strip() + "\n"
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """A row of a group's JSON in words: name, value, bound, met, ours, reference."""
+    value = NOT_MEASURED if row["value"] is None else f"{row['value']:.3g} {row['unit']}".strip()
+    sign = "<=" if row["at_most"] else ">="
+    bound = "" if row["bound"] is None else f"{sign} {row['bound']:g}"
+    return [row["name"], value, bound, row["met"], row["ours"], row["reference"]]

@@ -37,7 +37,8 @@ def test_without_a_gpu_it_says_so():
         check_semi_structured(model, masks)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_gpu_the_answers_agree():
     from seven_bench.export.semi_structured import DTYPE, make_semi_structured
 

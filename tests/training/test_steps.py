@@ -38,13 +38,13 @@ def line(epochs=8, score=None, masking="hard", masks=None, **settings):
     return module, data, callback
 
 
-def halves(steps: int, callback, module, data, scale: float) -> list:
-    """Trains in 16-mixed, on a CPU, with a gradient scaler; returns the weights after each step."""
-    scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=1000)
+def halves(steps: int, callback, module, data, scale: float, device: str = "cpu") -> list:
+    """Trains in 16-mixed with a gradient scaler; returns the weights after each step."""
+    scaler = torch.amp.GradScaler(device, init_scale=scale, growth_interval=1000)
     history = []
     module.on_train_batch_end = lambda *_: history.append(callback.params[NAME].detach().clone())
     trainer = pl.Trainer(
-        max_epochs=steps, accelerator="cpu", plugins=[MixedPrecision("16-mixed", "cpu", scaler)],
+        max_epochs=steps, accelerator=device, plugins=[MixedPrecision("16-mixed", device, scaler)],
         callbacks=[callback], logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, num_sanity_val_steps=0, limit_val_batches=0,
         use_distributed_sampler=False,

@@ -112,7 +112,7 @@ class TinyModule(TaskModule):
             return model(batch["pixel_values"])
         if isinstance(model, BertForSequenceClassification):
             return model(input_ids=batch["input_ids"]).logits
-        sentences = _splits()["test"].columns["input_ids"][:CLASSES]
+        sentences = _splits()["test"].columns["input_ids"][:CLASSES].to(self.device)
         return model(input_ids=sentences, pixel_values=batch["pixel_values"]).logits_per_image
 
     def objective(self, logits, batch):

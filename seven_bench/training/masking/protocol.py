@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from seven_bench.pruning import MaskSet, Params
+from seven_bench.pruning.device import agreeing, on_gpu
 from seven_bench.pruning.pruner import Pruner, Settled, Update
 from seven_bench.pruning.threshold import flagged
 
@@ -78,7 +80,7 @@ def mask_gradients(params: Params, masks: MaskSet) -> None:
     """Zeroes the gradients of removed weights: before clipping, so that they do not count in it."""
     grads = {name: p.grad for name, p in params.items() if p.grad is not None}
     if grads:
-        torch._foreach_mul_(list(grads.values()), [masks[name] for name in grads])
+        masks.multiply_(grads)
 
 
 @torch.no_grad()
@@ -87,14 +89,16 @@ def clear_moments(params: Params, update: Update, optimizer: Optimizer) -> None:
 
     Those are few, and the moments of what was removed earlier are zero already.
     """
+    moments: dict[str, list[Tensor]] = {}
+    for name, parameter in params.items():
+        held = optimizer.state.get(parameter, {}).values()
+        moments[name] = [v for v in held if torch.is_tensor(v) and v.shape == parameter.shape]
+    if on_gpu(update.masks):  # no place is looked for: the host would wait
+        stay = MaskSet(agreeing(update.masks, update.before))
+        for i in range(max(map(len, moments.values()))):
+            stay.multiply_({name: held[i] for name, held in moments.items() if len(held) > i})
+        return
     for name, mask in update.masks.items():
-        parameter = params[name]
-        moved = mask ^ update.before[name]
-        places = None if moved.is_cuda else flagged(moved)  # on a GPU: the host would wait
-        for value in optimizer.state.get(parameter, {}).values():
-            if not torch.is_tensor(value) or value.shape != parameter.shape:
-                continue
-            if places is None:
-                value.masked_fill_(moved, 0)
-            else:
-                value.view(-1).index_fill_(0, places, 0)
+        places = flagged(mask ^ update.before[name])
+        for moment in moments[name]:
+            moment.view(-1).index_fill_(0, places, 0)
