@@ -125,7 +125,10 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe, finetune: Finetune = Finetune()) -> Optimizer:
-    """AdamW or SGD over what is trained; biases and norms are not decayed."""
+    """The recipe's optimizer over what is trained; biases and norms are not decayed.
+
+    Decay is decoupled in AdamW and part of the gradient in SGD and Adamax, as torch has them.
+    """
     trained = trained_parameters(model, finetune)
     depths = layer_depths(model) if finetune.name == "llrd" else dict.fromkeys(trained, 0)
     top = max(depths.values())
@@ -140,6 +143,8 @@ def make_optimizer(model: nn.Module, recipe: Recipe, finetune: Finetune = Finetu
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum)
+    if recipe.optimizer == "adamax":
+        return torch.optim.Adamax(groups, lr=recipe.lr)
     return torch.optim.AdamW(groups, lr=recipe.lr)
 
 

@@ -1,5 +1,7 @@
 """Which weights are trained, how fast, and LoRA's merge."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -136,3 +138,19 @@ def test_without_its_additions_the_model_is_the_plain_one(merged):
     after = model.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[name], before[name]) for name in masks)
+
+
+def test_adamax_by_hand():
+    """Kingma & Ba 2014, arXiv 1412.6980, algorithm 2, of one weight with gradients 1 and -3: the
+    first moment over its bias, by the larger of 0.999 u and |g|.
+    """
+    model = tiny.start("vit")
+    recipe = replace(RECIPE, optimizer="adamax", weight_decay=0.0)
+    optimizer = make_optimizer(model, recipe)
+    weight = model.get_parameter("blocks.0.mlp.fc1.weight")
+    start = weight.detach().clone()
+    for gradient in (1.0, -3.0):
+        weight.grad = torch.full_like(weight, gradient)
+        optimizer.step()
+    moved = -0.1 * 1.0 - 0.1 * (0.9 * 0.1 - 0.1 * 3) / (1 - 0.9**2) / 3
+    assert torch.allclose(weight - start, torch.full_like(weight, moved), atol=1e-6)
