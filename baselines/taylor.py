@@ -10,7 +10,7 @@ from seven_bench.pruning import Observation, Params, Score, zeros
 
 
 class TaylorScore(Score):
-    """Accumulated |w g|: SEVEN's score without its noise term (c = 1)."""
+    """Accumulated |w g|: SEVEN's score without a noise term (c = 1), released or signed."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"gradients"})
     state = ("importance",)

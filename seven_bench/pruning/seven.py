@@ -12,7 +12,7 @@ from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.scores import Observation, Score, zeros
 
 TINY = 1e-35  # far below what float32 sees beside a moment that matters, and no denormal
-NOISE = {
+NOISE = {  # what the noise term c becomes, the released one or the signed
     "damped": "c: a noisy gradient counts less",
     "none": "1: accumulated |w g|",
     "inverted": "1 / c: a noisy gradient counts more",
@@ -27,16 +27,17 @@ class SevenScore(Score):
         mhat = m_t / (1 - a1^(t+1))              vhat = sqrt(v_t / (1 - a2^(t+1))) + 1e-9
         I_t = (I_{t-1} + |w g_t| mhat / vhat) * mask
 
-    This is the accumulation of the authors' released code, which takes |g| in m: mhat / vhat then
-    measures how even the gradient's *size* is (1 when constant, 0.80 for Gaussian noise), not its
-    sign; with a1 != a2 it can pass 1. `signed` puts g in m, so that a gradient that changes sign
-    counts as noise: the reading of the paper's words, "mean and variance of the gradient". At t = 0
-    both are SNIP's score on one batch. State: 12 bytes a weight.
+    There are two noise terms c = mhat / vhat, and so two methods. The *released* one is that of
+    the authors' code, which takes |g| in m: it measures how even the gradient's *size* is (1 when
+    constant, 0.80 for Gaussian noise), not its sign; with a1 != a2 it can pass 1. The *signed* one
+    has g in m, so that a gradient that changes sign counts as noise: the reading of the paper's
+    words, "mean and variance of the gradient". At t = 0 both are SNIP's score on one batch. State:
+    12 bytes a weight.
 
     Args:
         a1, a2: decay of the two moments, in [0, 1).
-        signed: whether the first moment keeps the gradient's sign (the absolute value of mhat is
-            taken in the score).
+        signed: whether the noise term is the signed one (the absolute value of mhat is taken in the
+            score), or the released one.
         noise: what becomes of c = mhat / vhat, of `NOISE`; for analysis.
 
     Raises:
