@@ -52,6 +52,7 @@ def checked(composed: Any) -> Settings:
     _check_name(settings)
     _check_machine(settings)
     _check_finetune(settings)
+    _check_temperature(settings)
     _check_packages(settings)
     _check_start(settings)
     local_files(settings.task.source, settings.data_root, settings.task.name)
@@ -115,6 +116,17 @@ def _check_machine(settings: Settings) -> None:
                 f"{key}={shown(value)}: allowed is a whole number from {least} to {most} on this "
                 f"machine of {cores} cores"
             )
+
+
+def _check_temperature(settings: Settings) -> None:
+    calibration = settings.pruner.calibration
+    regression = settings.task.data.arguments.get("regression")
+    if calibration is not None and calibration.temperature not in (None, 1) and regression:
+        raise ConfigError(
+            f"pruner.calibration.temperature={calibration.temperature:g}: the loss of "
+            f"task={settings.task.name} has no cross-entropy, so it would do nothing; allowed is "
+            "null"
+        )
 
 
 def _check_kinds(composed: Any) -> None:

@@ -27,6 +27,7 @@ DISTILLATION = ("distill", "distill_weight", "temperature")
 # the hash, so that old runs keep their names. Append only.
 LEDGER: dict[str, Any] = {
     "pruner.begin": "dense", "pruner.takes_step": False, "pruner.rounds.of": "remaining",
+    "task.data.group_by_length": True,
 }  # fmt: skip
 
 

@@ -171,6 +171,7 @@ class Task(Node):
     max_length: Annotated[int | None, Field(ge=1, le=10**6), NAMING] = None
     stride: Annotated[int | None, Field(ge=1, le=10**6), NAMING] = None
     train_examples: Annotated[int | None, Field(ge=2, le=10**9), NAMING] = None
+    group_by_length: Annotated[bool | None, NAMING] = None
     metric: Metric
     threads: Annotated[int | None, Field(ge=1, le=4096), NAMING]
     recipe: Annotated[dict[Literal["init", "pretrained", "after_start"], Budget], NAMING]
@@ -196,7 +197,7 @@ class Trainer(Node):
     max_steps: Annotated[int | None, Field(ge=1, le=10**9), RECIPE]
     lr: Annotated[Rate, RECIPE]
     batch_size: Annotated[BatchSize, RECIPE]
-    optimizer: Annotated[Literal["adamw", "sgd"], RECIPE]
+    optimizer: Annotated[Literal["adamw", "adamax", "sgd"], RECIPE]
     weight_decay: Annotated[float, Field(ge=0, le=1000), RECIPE]
     momentum: Annotated[float, Field(ge=0, lt=1), RECIPE]
     lr_schedule: Annotated[Literal["linear", "cosine", "constant"], RECIPE]

@@ -91,7 +91,11 @@ def test_completion_of_verbs_and_their_options(line, words):
 
 def test_completion_of_settings_is_hydras():
     done = program("-sc", "query=bash", COMP_LINE="seven-bench pruner=seven_d")
-    assert done.stdout.split() == ["pruner=seven_dyn", "pruner=seven_dyn_released"]
+    assert done.stdout.split() == [
+        "pruner=seven_dyn",
+        "pruner=seven_dyn_released",
+        "pruner=seven_dyn_signed",
+    ]
 
 
 def test_one_parser_knows_all_verbs():

@@ -19,8 +19,8 @@ BEFORE = (
     "synflow_linearized", "force", "fisher", "wanda", "taylor", "seven_pre",
 )  # fmt: skip
 DURING = (
-    "gmp", "seven_dyn", "seven_dyn_released", "platon", "platon_seven", "movement",
-    "soft_movement", "taylor_dyn", "rigl",
+    "gmp", "seven_dyn", "seven_dyn_signed", "seven_dyn_released", "platon", "platon_seven",
+    "movement", "soft_movement", "taylor_dyn", "rigl",
 )  # fmt: skip
 
 

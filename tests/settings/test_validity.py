@@ -140,3 +140,14 @@ def test_checks_and_list_load_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_temperature_is_refused_where_no_loss_has_a_cross_entropy(make_config, tmp_path):
+    given = ("task=glue/stsb", "model=tiny_bert", "start=init", f"data_root={tmp_path}")
+    for split in ("train", "validation"):
+        path = tmp_path / "glue" / "stsb" / f"{split}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    with pytest.raises(ConfigError, match="temperature=200: the loss of task=glue/stsb has no"):
+        make_config("pruner=grasp", *given)
+    make_config("pruner=grasp", "pruner.calibration.temperature=null", *given)
