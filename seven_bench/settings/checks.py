@@ -87,7 +87,6 @@ def _check_name(settings: Settings) -> None:
     if pruner.score is None or not (conf_dir() / "pruner" / f"{pruner.name}.yaml").is_file():
         return
     preset = choice(f"pruner/{pruner.name}")
-    preset = preset.get("pruner", preset)
     score = preset["score"]["_target_"]
     framed = pruner.timing == preset["timing"] == "after"  # its file is for any score
     if pruner.score.path != score and not framed:

@@ -183,7 +183,31 @@ TRAIN = {  # official training examples
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", choices("experiment/seven"))
+@pytest.mark.parametrize("name", choices("pruner"))
+def test_a_method_is_no_recipe(make_config, name):
+    """A preset says how a method prunes: it sets nothing outside of `pruner`."""
+    found, dense = (make_config(f"pruner={one}", "logger=none") for one in (name, "dense"))
+    for key in ("trainer", "task", "model", "start", "finetune", "select", "seed", "prunable"):
+        assert getattr(found, key) == getattr(dense, key), f"pruner={name} sets {key}"
+    text = (conf_dir() / "pruner" / f"{name}.yaml").read_text()
+    assert "@package" not in text and found.pruner.name == name
+
+
+def test_the_published_recipe_is_for_any_method(make_config, tmp_path):
+    for name in ("model.safetensors", "tokenizer.json"):
+        (tmp_path / name).write_bytes(b"")
+    bert = ("model=bert_base", "start=pretrained", f"model.pretrained={tmp_path}")
+    given = ("experiment=seven/recipe", "logger=none", *bert)
+    snip = make_config(*given, "task=glue/rte", "pruner=snip")
+    released = make_config(*given, "task=glue/rte", "pruner=seven_dyn_released")
+    assert snip.trainer == released.trainer and snip.trainer.lr_schedule == "constant"
+    assert snip.task == released.task and snip.model == released.model
+    tiny = make_config("experiment=seven/recipe", "task=glue/rte", "model=tiny_bert", "start=init")
+    model = build(tiny.model.build)
+    assert model.dropout.p == 0 and model.bert.embeddings.dropout.p == 0.1
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_published_settings_can_finish_on_the_official_data(make_config, tmp_path, name):
     from seven_bench.data.samplers import hold_out
     from seven_bench.training.finetune import optimizer_steps
@@ -198,7 +222,11 @@ def test_published_settings_can_finish_on_the_official_data(make_config, tmp_pat
         f"{steps}it",
     )
     assert (config.sparsity, trainer.lr, trainer.batch_size) == (sparsity, 2e-5, 32)
-    assert (trainer.lr_schedule, trainer.weight_decay) == ("constant", 0)
+    assert (trainer.lr_schedule, trainer.weight_decay, trainer.warmup) == ("constant", 0, 0)
+    assert (trainer.gradient_clip, trainer.accumulate) == (None, 1)
+    data = config.task.data.arguments
+    assert (data["max_length"], data["group_by_length"]) == (512, False)
+    assert config.model.build.arguments["classifier_dropout"] == (0.1 if name == "stsb" else 0)
     recipe = Recipe(trainer.max_epochs, 2e-5, 32)
     total, epoch = optimizer_steps(recipe, len(hold_out(TRAIN[name])[0]))
     build(schedule).plan(total, epoch)  # raises when it cannot finish

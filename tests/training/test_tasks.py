@@ -143,7 +143,6 @@ def test_the_saved_model_is_the_plain_one(config_of, task):
 def methods():
     for path in sorted((conf_dir() / "pruner").glob("*.yaml")):
         told = OmegaConf.load(path)
-        told = told.get("pruner", told)
         # what is thresholded removes nothing in so few steps
         if told.timing in ("before", "during") and told.get("cut") != "above_zero":
             yield path.stem
