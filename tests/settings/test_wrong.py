@@ -26,7 +26,7 @@ WRONG = {
     "shard=5/4": "shard=5/4: allowed is i/n",
     "progress=abc": "progress=abc: allowed is true or false",
     "dry_run=abc": "dry_run=abc: allowed is true or false",
-    "trainer.optimizer=null": "trainer.optimizer=null: allowed are adamw, sgd",
+    "trainer.optimizer=null": "trainer.optimizer=null: allowed are adamw, adamax, sgd",
     "select=null": "select=null: allowed are best, last",
     "trainer.momentum=-1": "trainer.momentum=-1: allowed is a number in [0, 1)",
     "trainer.lr=inf": "trainer.lr=inf: allowed is a number from 0",
