@@ -122,7 +122,8 @@ def _as_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     apart = ("integrity", *WHOLE_COLUMNS)
     frame = pd.json_normalize([{n: v for n, v in row.items() if n not in apart} for row in rows])
     whole = {name: pd.Series([row[name] for row in rows]) for name in WHOLE_COLUMNS}
-    return frame.assign(**whole).astype(dict.fromkeys(NUMERIC, float) | {"seed": int})
+    typed = frame.assign(**whole).astype(dict.fromkeys(NUMERIC, float) | {"seed": int})
+    return typed.copy()  # in one piece again: readers add columns to it
 
 
 _LEAVES = [name for name, words in FIELDS.items() if not words.startswith("an object")]

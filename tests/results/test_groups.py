@@ -183,6 +183,14 @@ def test_variants_are_named_by_the_record(tmp_path: Path) -> None:
     ]
 
 
+def test_recipes_of_many_keys_leave_no_fragments(tmp_path: Path) -> None:
+    """pandas warns of frames in too many pieces, and a warning is an error here."""
+    for epochs in (1, 2):
+        recipe = {f"trainer.key{index}": index for index in range(120)} | {"epochs": epochs}
+        write_run(tmp_path, make_record(recipe=recipe, method={f"m{i}": i for i in range(30)}))
+    assert len(split_groups(collect([tmp_path]).records)) == 2
+
+
 def test_a_number_is_the_same_however_it_is_written() -> None:
     assert identify_recipe({"a": 3, "b": [1, 2]}) == identify_recipe({"b": [1.0, 2], "a": 3.0})
     assert identify_recipe({"a": 1}) != identify_recipe({"a": True})
