@@ -46,5 +46,9 @@ NEEDS = {
         "the inputs of each layer, once the layers before it are pruned",
         passes_per_block=1, one_shot=True,
     ),
+    "grams": Need(  # X'X: for d, d, d, d and 4d inputs 21 d^2, where the block itself takes 12 d^2
+        "the products of each layer's inputs, X'X, once the layers before it are pruned",
+        passes=1.75, passes_per_block=1, one_shot=True,
+    ),
     "linear_gradient": Need("the flow through the linearised network, in float64", passes=3),
 }  # fmt: skip

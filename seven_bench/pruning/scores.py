@@ -31,8 +31,9 @@ class Observation:
     `supplied` is the rest, for scores that need it; it is read as an attribute of the need's name.
     `hessian_gradient` is H g with this batch's H and the g of all batches, `example_squares` the
     mean over examples of the squared gradient of each, `activations` the sum over an example's
-    tokens of each squared input of a linear layer, [d_in], for a part of the layers at a time,
-    `linear_gradient` the gradient of the linearised network's mean output by |w|, float64.
+    tokens of each squared input of a linear layer, [d_in], `grams` that of their products, [d_in,
+    d_in], both for a part of the layers at a time, `linear_gradient` the gradient of the linearised
+    network's mean output by |w|, float64.
     """
 
     params: Params

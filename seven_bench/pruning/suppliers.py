@@ -144,18 +144,31 @@ def blocks(names: Iterable[str]) -> list[list[str]]:
 
 @supplies("activations")
 def _activations(context: ScoringContext) -> Supply:
-    """Block after block: each sees inputs that the blocks pruned before it have made.
+    return _block_after_block(context, "activations", lambda inputs: inputs.square().sum(0))
+
+
+@supplies("grams")
+def _grams(context: ScoringContext) -> Supply:
+    return _block_after_block(context, "grams", lambda inputs: inputs.T @ inputs)
+
+
+def _block_after_block(
+    context: ScoringContext, need: str, of: Callable[[Tensor], Tensor]
+) -> Supply:
+    """Shows a score something of each layer's inputs, block after block: each sees inputs that the
+    blocks pruned before it have made.
 
     All of it happens before the first batch is counted as a step; nothing is left to supply then.
     """
+    pruner = context.pruner
     for names in blocks(context.params):
         for batch in context.batches:
-            with torch.no_grad(), input_squares(context, names, batch) as squares:
+            with torch.no_grad(), input_sums(context, names, batch, of) as sums:
                 context.loss(batch)
             size = len(context.examples(batch))
-            means = context.reduce({name: total / size for name, total in squares.items()})
-            context.pruner.observe(context.dense, supplied={"activations": means})
-        update = context.pruner.proposed(context.dense)
+            means = context.reduce({name: total / size for name, total in sums.items()})
+            pruner.observe(context.dense, supplied={need: means})
+        update = pruner.proposed(context.dense)
         weights = update.weights or context.dense
         with torch.no_grad():
             for name in names:
@@ -164,12 +177,14 @@ def _activations(context: ScoringContext) -> Supply:
 
 
 @contextmanager
-def input_squares(context: ScoringContext, names: Sequence[str], batch: Any) -> Iterator[Params]:
-    """Fills a dict with each layer's sum over tokens of the squared input, [d_in], in a forward.
+def input_sums(
+    context: ScoringContext, names: Sequence[str], batch: Any, of: Callable[[Tensor], Tensor]
+) -> Iterator[Params]:
+    """Fills a dict with `of` each layer's inputs, float32 [tokens, d_in], in a forward pass.
 
     Tokens that the batch's attention mask leaves out do not count.
     """
-    squares: Params = {}
+    sums: Params = {}
     texts = batch.get("prompts", batch) if isinstance(batch, dict) else {}
     padding = texts.get("attention_mask")
     owner = {id(context.params[name]): name for name in names}
@@ -181,13 +196,13 @@ def input_squares(context: ScoringContext, names: Sequence[str], batch: Any) -> 
             seen = F.unfold(seen, *windows).transpose(1, 2)
         if padding is not None and padding.shape == seen.shape[:-1]:
             seen = seen[padding.bool()]
-        total = seen.reshape(-1, seen.shape[-1]).square().sum(0)
-        squares[name] = squares.get(name, torch.zeros_like(total)) + total
+        total = of(seen.reshape(-1, seen.shape[-1]))
+        sums[name] = sums.get(name, torch.zeros_like(total)) + total
 
     layers = [m for m in context.model.modules() if id(getattr(m, "weight", None)) in owner]
     hooks = [layer.register_forward_pre_hook(watch) for layer in layers]
     try:
-        yield squares
+        yield sums
     finally:
         for hook in hooks:
             hook.remove()

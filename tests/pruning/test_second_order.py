@@ -9,7 +9,9 @@ import torch
 
 from baselines.block_fisher import GATHERED, BlockFisher
 from baselines.obert import ObertScore
-from seven_bench.pruning import MaskSet, Observation, OneShot, make_masks
+from baselines.sparsegpt import SparseGptScore
+from baselines.wanda import WandaScore
+from seven_bench.pruning import MaskSet, Observation, OneShot, make_masks, prune
 from tests.pruning.quadratic import prune_quadratic
 
 DAMPING = 1e-7
@@ -231,3 +233,145 @@ def test_memory_is_a_block_a_weight():
     fisher.add({"w": torch.ones(100, 50)})
     held = sum(t.numel() * 4 for t in (fisher.sums["w"], fisher.gathered["w"]))
     assert held == 232 * 5000
+
+
+# -- SparseGPT -------------------------------------------------------------------------------
+
+ROWS, INPUTS, COLUMNS = 12, 40, 16  # the last block of columns is half as wide
+
+
+def a_layer():
+    """Weights [12, 40] and correlated inputs [200, 40] of unequal sizes, the eighth always 0."""
+    mixed = drawn(200, INPUTS, seed=21) @ drawn(INPUTS, INPUTS, seed=22)
+    inputs = mixed * torch.logspace(-1, 0, INPUTS)[torch.randperm(INPUTS, generator=generator(3))]
+    inputs[:, 7] = 0
+    return drawn(ROWS, INPUTS, seed=23), inputs
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def obs_loop(weight, inputs, sparsity, group=None, damping=0.01):
+    """Optimal brain surgeon, column by column from the left, a row at a time, float64.
+
+    H^-1 is that of the columns not passed yet: each is taken out of it as it is passed. Which
+    weights go is decided for COLUMNS of them, or for a group, from the weights as they are then.
+    """
+    w, x = weight.double().clone(), inputs.double()
+    hessian = x.T @ x
+    hessian += damping * hessian.diagonal().mean() * torch.eye(INPUTS, dtype=torch.float64)
+    inverse, gone = hessian.inverse(), torch.zeros(weight.shape, dtype=torch.bool)
+    pivots, left = [], inverse.clone()
+    for j in range(INPUTS):
+        pivots.append(float(left[j, j]))
+        left -= torch.outer(left[:, j], left[j]) / left[j, j]
+    width = COLUMNS if group is None else group[1]
+    for j in range(INPUTS):
+        if j % width == 0:
+            end = min(j + width, INPUTS)
+            losses = w[:, j:end].square() / torch.tensor(pivots[j:end], dtype=torch.float64)
+            if group is None:
+                number = round(sparsity * ROWS * end) - round(sparsity * ROWS * j)
+                flat = torch.zeros(losses.numel(), dtype=torch.bool)
+                flat[losses.flatten().argsort()[:number]] = True
+                gone[:, j:end] = flat.view(losses.shape)
+            else:
+                worst = losses.argsort(dim=1)[:, : group[1] - group[0]]
+                gone[:, j:end] = torch.zeros_like(losses, dtype=torch.bool).scatter(1, worst, True)
+        for row in range(ROWS):
+            if gone[row, j]:
+                w[row] -= w[row, j] / inverse[j, j] * inverse[:, j]
+        inverse -= torch.outer(inverse[:, j], inverse[j].clone()) / inverse[j, j]
+    return ~gone, w * ~gone
+
+
+def swept(weight, inputs, sparsity, pattern="unstructured", **options):
+    """The mask and the weights that SparseGPT leaves, by the engine's own selection."""
+    score, params = SparseGptScore(columns=COLUMNS, **options), {"w": weight}
+    ones, half = MaskSet.ones(params), len(inputs) // 2
+    score.reset(params)
+    for part in (inputs[:half], inputs[half:]):
+        gram = {"w": part.T @ part}
+        score.observe(
+            Observation(
+                params, {}, ones, 0, supplied={"grams": gram}, sparsity=sparsity, pattern=pattern
+            )
+        )
+    masks = prune(score.scores(params, ones), ones, sparsity, "uniform", pattern)
+    weights = score.update_weights(params, ones, masks)
+    return masks["w"], weight * masks["w"] if weights is None else weights["w"]
+
+
+def error(weight, inputs, pruned):
+    """What a layer's output is off by, as a fraction."""
+    return float((inputs @ (weight - pruned).T).square().sum() / (inputs @ weight.T).square().sum())
+
+
+@pytest.mark.parametrize("sparsity", [0.3, 0.5, 0.8, 0.95])
+def test_sparsegpt_is_the_surgeons_loop(sparsity):
+    weight, inputs = a_layer()
+    mask, found = swept(weight, inputs, sparsity)
+    stays, expected = obs_loop(weight, inputs, sparsity)
+    assert torch.equal(mask, stays)
+    assert int(mask.sum()) == mask.numel() - round(sparsity * mask.numel())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("pattern", ["nm_2_4", "nm_4_8"])
+def test_sparsegpt_decides_on_groups_as_it_comes_to_them(pattern):
+    weight, inputs = a_layer()
+    mask, found = swept(weight, inputs, 0.5, pattern)
+    group = (int(pattern[3]), int(pattern[5]))
+    stays, expected = obs_loop(weight, inputs, 0.5, group)
+    assert torch.equal(mask, stays)
+    assert bool((mask.view(-1, group[1]).sum(1) == group[0]).all())
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("sparsity", [0.5, 0.7, 0.9])
+def test_sparsegpt_errs_less_than_wanda_and_magnitude(sparsity):
+    weight, inputs = a_layer()
+    params, ones = {"w": weight}, MaskSet.ones({"w": weight})
+    wanda = WandaScore()
+    wanda.reset(params)
+    wanda.observe(
+        Observation(params, {}, ones, 0, supplied={"activations": {"w": inputs.square().sum(0)}})
+    )
+    of_wanda = prune(wanda.scores(params, ones), ones, sparsity, "per_row")["w"]
+    of_magnitude = prune({"w": weight.abs()}, ones, sparsity)["w"]
+    ours = error(weight, inputs, swept(weight, inputs, sparsity)[1])
+    control = error(weight, inputs, swept(weight, inputs, sparsity, update=False)[1])
+    assert ours < error(weight, inputs, weight * of_wanda)
+    assert ours < error(weight, inputs, weight * of_magnitude)
+    assert ours < control
+
+
+def test_sparsegpt_answers_to_whatever_mask_the_engine_makes():
+    weight, inputs = a_layer()
+    mask, found = swept(weight, inputs, 0.5, "row")
+    assert sorted(mask.sum(1).tolist()) == [0] * 6 + [INPUTS] * 6
+    assert torch.equal(found, weight * mask), "a row that stays whole has nothing to answer to"
+    mask, found = swept(weight, inputs, 0.5, "block_4x4")
+    assert error(weight, inputs, found) < error(weight, inputs, weight * mask)
+
+
+def test_sparsegpt_removes_again_what_was_removed():
+    """Living weights alone compete; what an earlier round removed is 0 and stays so."""
+    weight, inputs = a_layer()
+    score, living = SparseGptScore(columns=COLUMNS), drawn(ROWS, INPUTS, seed=24) > -0.5
+    params, masks = {"w": weight * living}, MaskSet({"w": living})
+    score.reset(params)
+    gram = {"w": inputs.T @ inputs}
+    score.observe(Observation(params, {}, masks, 0, supplied={"grams": gram}, sparsity=0.6))
+    after = prune(score.scores(params, masks), masks, 0.6, "uniform")
+    left = score.update_weights(params, masks, after)["w"]
+    assert after.kept == 192 and not bool((after["w"] & ~living).any())
+    assert not bool(left[~after["w"]].any())
+    assert error(params["w"], inputs, left) < error(params["w"], inputs, params["w"] * after["w"])
+
+
+def test_sparsegpt_of_sparsity_0_moves_nothing():
+    weight, inputs = a_layer()
+    mask, found = swept(weight, inputs, 0.0)
+    assert bool(mask.all()) and torch.equal(found, weight)

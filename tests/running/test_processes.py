@@ -16,7 +16,10 @@ from seven_bench.running.run import run
 from seven_bench.store.run_folder import RunFolder
 from tests.conftest import ROOT, SHORT
 
-METHODS = ("snip", "seven_pre", "seven_dyn", "movement", "random", "platon", "rigl")
+METHODS = (
+    "snip", "seven_pre", "seven_dyn", "movement", "random", "platon", "rigl", "obert",
+    "obert_one_shot", "sparsegpt",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ def test_a_methods_file_says_what_its_class_says(choice):
 def test_the_tables_agree_with_the_engine():
     assert {*NEEDS} == {"weights", *SUPPLIERS}, "calibration supplies something else"
     once = {name for name, need in NEEDS.items() if need.one_shot}
-    assert once == {"hessian_gradient", "activations"}, "needs that go over the batches twice"
+    assert once == {"hessian_gradient", "activations", "grams"}, "the batches are gone over twice"
     assert set().union(*MASKINGS.values()) == MASKING.keys()
     assert set().union(*(form.distributions for form in PATTERNS.values())) == DISTRIBUTIONS.keys()
     assert set(MASKINGS) == {"before", "during", "rounds", "after"}

@@ -14,7 +14,7 @@ from baselines.magnitude import MagnitudeScore
 from seven_bench.pruning import Cubic, MaskSet, OneShot, prunable_parameters
 from seven_bench.pruning.calibration import prune_before
 from seven_bench.pruning.pruner import Method, Pruner
-from seven_bench.pruning.suppliers import input_squares
+from seven_bench.pruning.suppliers import input_sums
 from seven_bench.running import scoring
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.environment import reset_process
@@ -85,7 +85,8 @@ def test_blocks_see_the_new_weights_of_the_blocks_before_them():
     prune_before(pruner, model, params, loss, [batch])
     after = {}  # of the pruned model: only its last block was still whole when it was looked at
     context = type("Context", (), {"params": params, "model": model.eval()})
-    with torch.no_grad(), input_squares(context, list(params), batch) as squares:
+    squared = lambda inputs: inputs.square().sum(0)  # noqa: E731
+    with torch.no_grad(), input_sums(context, list(params), batch, squared) as squares:
         loss(batch)
         after.update(squares)
     name = "blocks.1.attn.qkv.weight"
