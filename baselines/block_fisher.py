@@ -5,17 +5,20 @@ As in oBERT, Kurtic et al. 2022, arXiv 2203.07259.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from seven_bench.pruning import PATTERNS, Params
 
-GATHERED = 8  # gradients that are added to the sums at once
+GATHERED = 16  # gradients that are added to the sums at once
 CHUNK = 256  # blocks that are inverted at once, in each thread
+
+Part = TypeVar("Part")
 
 
 class BlockFisher:
@@ -25,13 +28,15 @@ class BlockFisher:
     for something, in float64, by Cholesky. That is the matrix which Woodbury's identity keeps up to
     date gradient by gradient, without the digits it cancels in float32 on its way down from
     1 / damping = 10^7, and with the number of gradients free. A damping below the rounding of
-    float32 sums would mean nothing: then that rounding, 4 eps trace F, takes its place.
+    float32 sums would mean nothing: then that rounding, 4 eps trace F, takes its place. With fewer
+    gradients than weights in a block the damping decides on much of it, and at that bound rounding
+    moves answers by up to a hundredth.
 
     A block holds neighbouring weights of one tensor, unit after unit of a pattern, and whole units
     (it is made smaller where it would not: 48 of 50 for units of 4); a unit beyond its size is
     parted evenly. The last block of a tensor may be short.
 
-    Memory: 4 (block + GATHERED) bytes a weight, 232 at 50, and 30 MB a thread while inverting.
+    Memory: 4 (block + GATHERED) bytes a weight, 264 at 50, and 30 MB a thread while inverting.
 
     Args:
         block: weights in a block, at most.
@@ -55,9 +60,13 @@ class BlockFisher:
                 shape = (-(-grad.numel() // size), size, size)
                 self.sums[name] = torch.zeros(shape, device=grad.device)
                 self.gathered[name] = self.sums[name].new_zeros(shape[0], GATHERED, size)
-            self._fill(name, self.gathered[name][:, place], grad)
+
+        def take(name: str) -> None:
+            self._fill(name, self.gathered[name][:, place], grads[name])
             if place == GATHERED - 1:
                 self._add_gathered(name)
+
+        _in_threads(grads, take)
 
     def rises(self, name: str, weight: Tensor, living: Tensor) -> Tensor:
         """By how much the loss rises when a unit goes and the rest of its block answers.
@@ -91,7 +100,7 @@ class BlockFisher:
                 rise = together.repeat_interleave(unit, 1)
             found[some] = rise.float() / 2
 
-        _in_chunks(len(w), measure)
+        _in_threads(_chunks(len(w)), measure)
         if unit > w.shape[1]:
             parts = found.view(-1, unit // w.shape[1], w.shape[1])
             found = parts.sum(1, keepdim=True).expand_as(parts)
@@ -117,7 +126,7 @@ class BlockFisher:
             factor = torch.linalg.cholesky(self._fisher(name, blocks, kept[blocks]))
             w[blocks] += torch.cholesky_solve(pull, factor)[..., 0].float()
 
-        _in_chunks(len(touched), answer)
+        _in_threads(_chunks(len(touched)), answer)
         return self._tensor(name, w * kept, weight)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -176,13 +185,8 @@ class BlockFisher:
         return units.transpose(1, 2).reshape(like.shape)
 
     def _add_gathered(self, name: str) -> None:
-        sums, gathered = self.sums[name], self.gathered[name]
-
-        def add(some: slice) -> None:
-            here = gathered[some]
-            sums[some].baddbmm_(here.transpose(1, 2), here)
-
-        _in_chunks(len(sums), add, 16 * CHUNK)
+        gathered = self.gathered[name]
+        self.sums[name].baddbmm_(gathered.transpose(1, 2), gathered)
         gathered.zero_()
 
     def _means(self, name: str, some: slice | Tensor) -> Tensor:
@@ -199,20 +203,23 @@ class BlockFisher:
         return fisher
 
 
-def _in_chunks(blocks: int, work: Callable[[slice], None], chunk: int = CHUNK) -> None:
-    """Calls `work` for all blocks, `chunk` at once, in as many threads as torch is given.
+def _in_threads(parts: Iterable[Part], work: Callable[[Part], None]) -> None:
+    """Calls `work` for each part, in as many threads as torch is given.
 
-    Matrices as small as these gain nothing from threads of LAPACK's and BLAS' own, and lose much
-    where cores are busy.
+    Matrices as small as these gain nothing from threads of torch's and LAPACK's own, and lose much
+    where cores are busy. Results do not depend on the number of threads.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(threads) as pool:
-            parts = (slice(i, min(i + chunk, blocks)) for i in range(0, blocks, chunk))
             list(pool.map(work, parts))  # raises what a thread has raised
     finally:
         torch.set_num_threads(threads)
+
+
+def _chunks(blocks: int) -> list[slice]:
+    return [slice(i, min(i + CHUNK, blocks)) for i in range(0, blocks, CHUNK)]
 
 
 def _inner(matrix: Tensor, size: int) -> Tensor:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from seven_bench.pruning import MaskSet, allocate, make_masks
 from tests.benchmarks.models import SHAPES
-from tests.benchmarks.timing import Row, in_words, interleaved
+from tests.benchmarks.timing import Row, in_words, interleaved, peak_memory
 
 SPARSITY = 0.9
 
@@ -41,14 +40,6 @@ def _scores(kind: str) -> dict[str, Tensor]:
     return scores
 
 
-def _peak(anew: bool = False) -> int:
-    """Most memory that this process has held, in bytes; `anew` begins with what it holds now."""
-    if anew:
-        Path("/proc/self/clear_refs").write_text("5")
-    (line,) = [x for x in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in x]
-    return int(line.split()[1]) * 1024
-
-
 def rows() -> list[Row]:
     """A row a kind of scores, and the extra memory of the worst of them."""
     torch.set_num_threads(2)
@@ -62,9 +53,9 @@ def rows() -> list[Row]:
         def ours(scores: dict[str, Tensor] = scores, living: MaskSet = living, k: int = kept):
             return make_masks(scores, living, allocate(scores, living, count=k))
 
-        before = _peak(anew=True)
+        before = peak_memory(anew=True)
         masks = ours()
-        extra = max(extra, _peak() - before - total)
+        extra = max(extra, peak_memory() - before - total)
         if masks.kept != kept:
             raise AssertionError(f"{masks.kept} of {kept} were kept")
         flat = torch.cat([score.reshape(-1) for score in scores.values()])
