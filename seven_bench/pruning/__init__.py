@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from seven_bench.pruning.prunable import prunable_parameters as prunable_parameters
     from seven_bench.pruning.schedules import Constant as Constant
     from seven_bench.pruning.schedules import Cubic as Cubic
+    from seven_bench.pruning.schedules import CubicFrom as CubicFrom
     from seven_bench.pruning.schedules import CubicReleased as CubicReleased
     from seven_bench.pruning.schedules import Exponential as Exponential
     from seven_bench.pruning.schedules import Linear as Linear
@@ -40,7 +41,8 @@ _HOMES = {
     "patterns": ("PATTERNS",),
     "prunable": ("Params", "denominators", "layer_counts", "prunable_parameters"),
     "schedules": (
-        "Constant", "Cubic", "CubicReleased", "Exponential", "Linear", "OneShot", "Plan", "Schedule"
+        "Constant", "Cubic", "CubicFrom", "CubicReleased", "Exponential", "Linear", "OneShot",
+        "Plan", "Schedule",
     ),
     "scores": ("Linearisation", "Observation", "Score", "zeros"),
     "seven": ("SevenScore",),

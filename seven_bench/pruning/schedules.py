@@ -112,7 +112,7 @@ class OneShot:
 
 @dataclass(frozen=True)
 class _Gradual:
-    """`steps` steps of pruning after `start`, with an update every `every` steps.
+    """`steps` steps of pruning after `start`, with an update every `every` steps (or "2ep").
 
     `warmup` is how long scores are observed before the first pruning step: all of `start` if null.
     `hold` goes on updating at the final sparsity, after every step, until the last one: where
@@ -122,7 +122,7 @@ class _Gradual:
 
     start: Time = 0.0
     steps: Time = 1.0
-    every: int = 1
+    every: int | str = 1
     warmup: Time | None = None
     hold: bool = False
     tail: Time | None = None
@@ -136,14 +136,17 @@ class _Gradual:
                     f"schedule.start={self.start!r} and schedule.tail={self.tail!r} are {start} "
                     f"and {tail} steps, but there are only {total}"
                 )
-        if self.every < 1:
+        every = self.every
+        if isinstance(every, str):
+            every = steps_of(every, total, epoch)
+        if every < 1:
             raise ValueError(f"schedule.every={self.every!r}: allowed is a whole number from 1")
         if start + steps > total:
             raise ValueError(
                 f"schedule.start={self.start!r} and schedule.steps={self.steps!r} end at step "
                 f"{start + steps}, but there are only {total} steps"
             )
-        if steps < self.every:
+        if steps < every:
             raise ValueError(
                 f"schedule.steps={self.steps!r} is {steps} steps: no update every {self.every}"
             )
@@ -156,9 +159,9 @@ class _Gradual:
                     f"{start} (schedule.start={self.start!r})"
                 )
             observe_from = start - warmup
-        count = steps // self.every
-        hold = total - start - count * self.every if self.hold else 0
-        return Plan(observe_from, start, self.every, count, hold)
+        count = steps // every
+        hold = total - start - count * every if self.hold else 0
+        return Plan(observe_from, start, every, count, hold)
 
     def sparsity(self, index: int, count: int, final: float) -> float:
         raise NotImplementedError
@@ -178,7 +181,7 @@ class Constant(_Gradual):
     def plan(self, total: int, epoch: int) -> Plan:
         plan = super().plan(total, epoch)
         steps = steps_of(self.steps, total, epoch)
-        if (count := (steps - 1) // self.every) < 1:
+        if (count := (steps - 1) // plan.every) < 1:
             raise ValueError(
                 f"schedule.steps={self.steps!r} is {steps} steps: no update every {self.every} "
                 "before the last"
@@ -229,6 +232,33 @@ class CubicReleased(Cubic):
     def density(self, index: int, count: int, final: float) -> float:
         keep = 1 - final  # in the order of the code's arithmetic: the count is truncated
         return keep + (1 - keep) * (1 - (index + 1) / (count + 1)) ** 3
+
+
+@dataclass(frozen=True)
+class CubicFrom(_Gradual):
+    """From a jump to `initial` (or to the final sparsity, where that is less) right at `start`, by
+    the cubic curve to the end of `steps`: one update more than `Cubic` has.
+
+    Zhu & Gupta 2017, arXiv 1710.01878, eq. 1 with s_i = `initial`, as oBERT (arXiv 2203.07259) and
+    GMP* (arXiv 2210.06384) have it.
+    """
+
+    initial: float = 0.7
+    name: ClassVar[str] = "cubic_from"
+
+    def plan(self, total: int, epoch: int) -> Plan:
+        plan = super().plan(total, epoch)
+        if not 0 <= self.initial < 1:
+            raise ValueError(f"schedule.initial={self.initial!r}: allowed is a number in [0, 1)")
+        if plan.start < 1:
+            raise ValueError(f"schedule.start={self.start!r}: the jump follows a step, from 1it on")
+        return replace(plan, start=plan.start - plan.every, count=plan.count + 1)
+
+    def sparsity(self, index: int, count: int, final: float) -> float:
+        initial = min(self.initial, final)
+        if index + 1 == count:
+            return final
+        return final + (initial - final) * (1 - index / (count - 1)) ** 3
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seven_bench.pruning import Constant, Cubic, CubicReleased, Exponential, Linear, OneShot
+from seven_bench.pruning import (
+    Constant,
+    Cubic,
+    CubicFrom,
+    CubicReleased,
+    Exponential,
+    Linear,
+    OneShot,
+)
 from seven_bench.pruning.schedules import Plan, steps_of
 
 GRADUAL = (Linear, Cubic, Exponential)
@@ -49,6 +57,19 @@ def test_gradual_schedules_rise_to_their_target_exactly(kind, count, final, ever
     assert [u for u in updates if u is not None] == list(range(count)), "updates are left out"
 
 
+def test_a_jump_and_then_the_cubic_curve():
+    """The released recipe of oBERT: epochs 2, 6, ..., 26 of 30, from 0.7 to 0.9."""
+    schedule = CubicFrom(start="2ep", steps="24ep", every="4ep", initial=0.7)
+    plan = schedule.plan(300, 10)
+    updates = [step for step in range(1, 301) if plan.update_at(step) is not None]
+    assert updates == [20, 60, 100, 140, 180, 220, 260]
+    assert [plan.observes(step) for step in (1, 260, 261)] == [True, True, False]
+    found = [schedule.sparsity(i, plan.count, 0.9) for i in range(7)]
+    assert found == pytest.approx([0.9 - 0.2 * (1 - i / 6) ** 3 for i in range(7)])
+    assert (found[0], found[3], found[-1]) == (pytest.approx(0.7), pytest.approx(0.875), 0.9)
+    assert [schedule.sparsity(i, 7, 0.5) for i in (0, 6)] == [0.5, 0.5], "it jumps past its target"
+
+
 def test_plans_by_hand():
     plan = Cubic(start="10it", steps="20it", every=5, warmup="4it").plan(40, 10)
     assert (plan.observe_from, plan.start, plan.count, plan.end) == (6, 10, 4, 30)
@@ -71,6 +92,9 @@ def test_a_schedule_that_cannot_finish_says_so_with_both_numbers():
         (Cubic(start="50it", steps="60it"), "end at step 110, but there are only 100"),
         (Cubic(steps="2it", every=5), "no update every 5"),
         (Cubic(every=0), "schedule.every=0"),
+        (Cubic(every="0ep"), "schedule.every='0ep'"),
+        (CubicFrom(steps=0.5), "schedule.start=0.0: the jump follows a step"),
+        (CubicFrom(start="1it", steps="3it", initial=1.5), "schedule.initial=1.5"),
         (OneShot(at="101it"), "is step 101, but there are 100"),
         (OneShot(at=0.0), "is step 0"),
     ):
