@@ -34,7 +34,8 @@ class Plan:
     Scores are observed in steps `observe_from + 1` and later, until the last update; masks are
     updated after steps `start + every`, `start + 2 every`, ..., `count` times, and after each of
     the `hold` steps that follow, at the final sparsity. `span` is how many steps the schedule was
-    given, where that is more than `reached`.
+    given, where that is more than `reached`. With a `window` only so many steps before an update
+    are observed.
     """
 
     observe_from: int
@@ -43,6 +44,7 @@ class Plan:
     count: int
     hold: int = 0
     span: int = 0
+    window: int = 0
 
     @property
     def reached(self) -> int:
@@ -59,7 +61,11 @@ class Plan:
         return min(1.0, step / max(self.reached, self.span))
 
     def observes(self, step: int) -> bool:
-        return self.observe_from < step <= self.end
+        if not self.observe_from < step <= self.end:
+            return False
+        first = self.start + self.every
+        ahead = first - step if step < first else (first - step) % self.every
+        return self.window == 0 or step > self.reached or ahead < self.window
 
     def update_at(self, step: int) -> int | None:
         """The index (from 0) of the update that follows this step, or None."""
@@ -112,9 +118,11 @@ class OneShot:
 
 @dataclass(frozen=True)
 class _Gradual:
-    """`steps` steps of pruning after `start`, with an update every `every` steps (or "2ep").
+    """`steps` steps of pruning after `start`, with an update every `every` steps (or "2ep", or a
+    fraction such as 0.1).
 
     `warmup` is how long scores are observed before the first pruning step: all of `start` if null.
+    `window` is how long they are before each update: all the time if null.
     `hold` goes on updating at the final sparsity, after every step, until the last one: where
     weights may come back, the final phase still moves the masks. `tail` is how long before the end
     of all steps the pruning steps end; it says what `steps` are.
@@ -122,10 +130,11 @@ class _Gradual:
 
     start: Time = 0.0
     steps: Time = 1.0
-    every: int | str = 1
+    every: Time = 1
     warmup: Time | None = None
     hold: bool = False
     tail: Time | None = None
+    window: Time | None = None
 
     def plan(self, total: int, epoch: int) -> Plan:
         start, steps = steps_of(self.start, total, epoch), steps_of(self.steps, total, epoch)
@@ -136,9 +145,10 @@ class _Gradual:
                     f"schedule.start={self.start!r} and schedule.tail={self.tail!r} are {start} "
                     f"and {tail} steps, but there are only {total}"
                 )
-        every = self.every
-        if isinstance(every, str):
-            every = steps_of(every, total, epoch)
+        every = self.every if isinstance(self.every, int) else steps_of(self.every, total, epoch)
+        window = 0 if self.window is None else steps_of(self.window, total, epoch)
+        if self.window is not None and window < 1:
+            raise ValueError(f"schedule.window={self.window!r}: allowed is a time from 1it on")
         if every < 1:
             raise ValueError(f"schedule.every={self.every!r}: allowed is a whole number from 1")
         if start + steps > total:
@@ -161,7 +171,7 @@ class _Gradual:
             observe_from = start - warmup
         count = steps // every
         hold = total - start - count * every if self.hold else 0
-        return Plan(observe_from, start, every, count, hold)
+        return Plan(observe_from, start, every, count, hold, window=window)
 
     def sparsity(self, index: int, count: int, final: float) -> float:
         raise NotImplementedError

@@ -28,6 +28,8 @@ DISTILLATION = ("distill", "distill_weight", "temperature")
 LEDGER: dict[str, Any] = {
     "pruner.begin": "dense", "pruner.takes_step": False, "pruner.rounds.of": "remaining",
     "task.data.group_by_length": True,
+    "trainer.lr_floor": 0.0, "trainer.lr_replay": None,
+    "start.train.lr_floor": 0.0, "start.train.lr_replay": None,
 }  # fmt: skip
 
 
@@ -84,6 +86,8 @@ def recipe_part(settings: Settings) -> Plain:
         weights = fingerprint_of_weights(settings.start.weights)
         part.setdefault("start", {})["weights"] = weights
     part["finetune"] = _without_distillation(settings.finetune, part["finetune"])
+    for key, old in LEDGER.items():
+        _drop(part, key.split("."), old)
     return dict(_flat(part))
 
 
@@ -169,7 +173,7 @@ def _hash(part: Plain) -> str:
 
 def _drop(part: Plain, path: list[str], old: Any) -> None:
     for key in path[:-1]:
-        part = part.get(key, {})
+        part = part.get(key) or {}
     if part.get(path[-1], object()) == old:
         part.pop(path[-1])
 

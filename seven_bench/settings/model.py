@@ -190,6 +190,9 @@ class Model(Node):
     build: Annotated[Target, RECIPE]
 
 
+Stretch = Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?(it|ep)$")]
+
+
 class Trainer(Node):
     """How weights are trained. `threads` null: all cores."""
 
@@ -201,6 +204,10 @@ class Trainer(Node):
     weight_decay: Annotated[float, Field(ge=0, le=1000), RECIPE]
     momentum: Annotated[float, Field(ge=0, lt=1), RECIPE]
     lr_schedule: Annotated[Literal["linear", "cosine", "constant"], RECIPE]
+    lr_floor: Annotated[float, Field(ge=0, le=1), RECIPE] = 0.0
+    lr_replay: Annotated[tuple[Stretch, ...] | None, Field(strict=False, min_length=1), RECIPE] = (
+        None
+    )
     warmup: Annotated[float, Field(ge=0, le=1), RECIPE]
     gradient_clip: Annotated[float | None, Field(ge=0, le=10**9), RECIPE]
     accumulate: Annotated[int, Field(ge=1, le=2**20), RECIPE]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 
@@ -12,6 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from seven_bench.pruning.prunable import family_of
+from seven_bench.pruning.schedules import steps_of
 from seven_bench.settings.model import Settings, Trainer
 
 LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks)\.(\d+)\.")
@@ -21,10 +23,12 @@ LAYER = re.compile(r"(?:^|\.)(?:layers?|blocks)\.(\d+)\.")
 class Recipe:
     """The settings of one training run.
 
-    `warmup` is a fraction of all steps; `lr_schedule` is what follows it. `max_steps` ends training
-    early when it is not null. `gradient_clip` is the largest norm of the whole gradient.
-    `first_step` is where in all steps training begins: later than at 0 where the weights are those
-    of a step, whose learning rates are then gone on with.
+    `warmup` is a fraction of all steps; `lr_schedule` is what follows it, down to `lr_floor` times
+    the learning rate. It begins anew after each of the times `lr_replay`, the last of which goes on
+    ("2ep", "4ep": after epochs 2, 6, 10, ...). `max_steps` ends training early when it is not null.
+    `gradient_clip` is the largest norm of the whole gradient. `first_step` is where in all steps
+    training begins: later than at 0 where the weights are those of a step, whose learning rates are
+    then gone on with.
     """
 
     max_epochs: int
@@ -35,6 +39,8 @@ class Recipe:
     weight_decay: float = 0.01
     momentum: float = 0.9
     lr_schedule: str = "linear"
+    lr_floor: float = 0.0
+    lr_replay: tuple[str, ...] | None = None
     warmup: float = 0.06
     gradient_clip: float | None = None
     accumulate: int = 1
@@ -148,21 +154,42 @@ def make_optimizer(model: nn.Module, recipe: Recipe, finetune: Finetune = Finetu
     return torch.optim.AdamW(groups, lr=recipe.lr)
 
 
-def learning_rate_factor(recipe: Recipe, total: int) -> Callable[[int], float]:
-    """The factor on the learning rate at each of `total` steps: warm-up, then the schedule to 0."""
+def learning_rate_factor(recipe: Recipe, total: int, epoch: int = 1) -> Callable[[int], float]:
+    """The factor on the learning rate at each of `total` steps, `epoch` steps an epoch: warm-up,
+    then the schedule to its floor, once or again and again.
+    """
     warm = round(recipe.warmup * total)
+    ends = _replays(recipe, warm, total, epoch)
 
     def factor(step: int) -> float:
         step += recipe.first_step
         if step < warm:
             return (step + 1) / (warm + 1)
-        left = 1 - (step - warm) / max(1, total - warm)
+        index = min(bisect_right(ends, step), len(ends) - 1)
+        begin = ends[index - 1] if index else warm
+        left = 1 - (step - begin) / max(1, ends[index] - begin)
         match recipe.lr_schedule:
             case "cosine":
-                return 0.5 * (1 + math.cos(math.pi * (1 - left)))
+                height = 0.5 * (1 + math.cos(math.pi * (1 - left)))
             case "constant":
-                return 1.0
+                height = 1.0
             case _:
-                return max(0.0, left)
+                height = max(0.0, left)
+        return recipe.lr_floor + (1 - recipe.lr_floor) * height
 
     return factor
+
+
+def _replays(recipe: Recipe, warm: int, total: int, epoch: int) -> list[int]:
+    """The steps at which the learning rate's schedule comes to an end, the last at or past `total`.
+
+    Raises: ValueError on a time that is no whole step.
+    """
+    if recipe.lr_replay is None:
+        return [total]
+    ends, spans = [warm], [steps_of(time, total, epoch) for time in recipe.lr_replay]
+    if min(spans) < 1:
+        raise ValueError(f"trainer.lr_replay={recipe.lr_replay}: times of at least a step")
+    while ends[-1] < total:
+        ends.append(ends[-1] + spans[min(len(ends), len(spans)) - 1])
+    return ends[1:] or [total]

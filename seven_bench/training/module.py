@@ -204,8 +204,8 @@ class TaskModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.model, self.recipe, self.finetune)
         # not Lightning's estimate, which would set up the loader before a checkpoint has its place
-        total, _ = optimizer_steps(self.recipe, self.trainer.datamodule.size("train"))  # type: ignore[attr-defined]
-        factor = learning_rate_factor(self.recipe, total)
+        total, epoch = optimizer_steps(self.recipe, self.trainer.datamodule.size("train"))  # type: ignore[attr-defined]
+        factor = learning_rate_factor(self.recipe, total, epoch)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {
             "optimizer": optimizer,

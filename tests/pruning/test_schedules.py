@@ -57,6 +57,17 @@ def test_gradual_schedules_rise_to_their_target_exactly(kind, count, final, ever
     assert [u for u in updates if u is not None] == list(range(count)), "updates are left out"
 
 
+def test_a_window_before_each_update():
+    plan = Cubic(start="4it", steps="10it", every=5, window="2it").plan(20, 10)
+    assert [step for step in range(1, 21) if plan.update_at(step) is not None] == [9, 14]
+    assert [step for step in range(1, 21) if plan.observes(step)] == [8, 9, 13, 14]
+    jump = CubicFrom(start="4it", steps="10it", every=0.25, window="2it").plan(20, 10)
+    assert [step for step in range(1, 21) if jump.update_at(step) is not None] == [4, 9, 14]
+    assert [step for step in range(1, 21) if jump.observes(step)] == [3, 4, 8, 9, 13, 14]
+    held = Cubic(start="4it", steps="10it", every=5, window="2it", hold=True).plan(20, 10)
+    assert [step for step in range(10, 21) if held.observes(step)] == [13, 14, *range(15, 21)]
+
+
 def test_a_jump_and_then_the_cubic_curve():
     """The released recipe of oBERT: epochs 2, 6, ..., 26 of 30, from 0.7 to 0.9."""
     schedule = CubicFrom(start="2ep", steps="24ep", every="4ep", initial=0.7)
@@ -92,6 +103,7 @@ def test_a_schedule_that_cannot_finish_says_so_with_both_numbers():
         (Cubic(start="50it", steps="60it"), "end at step 110, but there are only 100"),
         (Cubic(steps="2it", every=5), "no update every 5"),
         (Cubic(every=0), "schedule.every=0"),
+        (Cubic(window=0.0), "schedule.window=0.0"),
         (Cubic(every="0ep"), "schedule.every='0ep'"),
         (CubicFrom(steps=0.5), "schedule.start=0.0: the jump follows a step"),
         (CubicFrom(start="1it", steps="3it", initial=1.5), "schedule.initial=1.5"),

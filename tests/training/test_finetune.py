@@ -11,6 +11,7 @@ from seven_bench.training.finetune import (
     Recipe,
     freeze_others,
     layer_depths,
+    learning_rate_factor,
     make_optimizer,
     trained_parameters,
 )
@@ -154,3 +155,25 @@ def test_adamax_by_hand():
         optimizer.step()
     moved = -0.1 * 1.0 - 0.1 * (0.9 * 0.1 - 0.1 * 3) / (1 - 0.9**2) / 3
     assert torch.allclose(weight - start, torch.full_like(weight, moved), atol=1e-6)
+
+
+def test_the_learning_rate_falls_once_or_again_and_again():
+    """Four steps an epoch: one epoch, then two by two; the floor is reached at the end of each."""
+    once = learning_rate_factor(Recipe(3, 1.0, 8, warmup=0.0, lr_floor=0.2), 8)
+    assert [once(step) for step in (0, 4, 8)] == pytest.approx([1.0, 0.6, 0.2])
+    recipe = Recipe(5, 1.0, 8, warmup=0.0, lr_replay=("1ep", "2ep"))
+    again = learning_rate_factor(recipe, 20, 4)
+    assert [again(step) for step in range(4)] == [1.0, 0.75, 0.5, 0.25]
+    falls = [1 - step / 8 for step in range(8)]
+    assert [again(step) for step in range(4, 20)] == falls + falls
+    cosine = learning_rate_factor(replace(recipe, lr_schedule="cosine", lr_floor=0.1), 20, 4)
+    assert cosine(4) == 1.0 and cosine(8) == pytest.approx(0.55)
+    with pytest.raises(ValueError, match="times of at least a step"):
+        learning_rate_factor(replace(recipe, lr_replay=("0it",)), 20, 4)
+
+
+def test_without_replay_nothing_has_changed():
+    recipe, total, warm = Recipe(1, 1.0, 8, warmup=0.1), 50, 5
+    found = [learning_rate_factor(recipe, total)(step) for step in range(total + 1)]
+    rise = [(step + 1) / (warm + 1) for step in range(warm)]
+    assert found == rise + [1 - (step - warm) / (total - warm) for step in range(warm, total + 1)]
