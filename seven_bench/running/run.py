@@ -137,7 +137,7 @@ def _work(
     module: TaskModule = build(settings.task.module, model=model, recipe=recipe)
     params = prunable(settings, model)
 
-    below = _below(settings, needed.below)
+    below = _below(settings)
     job = Job(settings, module, params, data, context, needed.start, below)
     trained, scoring = train_pruned(job)
     masks = trained.best_masks if settings.select == "best" else trained.last_masks
@@ -180,13 +180,14 @@ def _context(settings: Settings, sinks: list[Any], checkpoint: Checkpoint) -> Co
     )
 
 
-def _below(settings: Settings, record: Record | None) -> Below | None:
+def _below(settings: Settings) -> Below | None:
     """The round below, from its folder."""
-    if record is None:
+    below = level_below(settings)
+    if below is None:
         return None
-    runs = Path(settings.output_root) / "runs"
-    rewound = runs / identify(bottom(settings)).run_id if rewind_time(settings) else None
-    return load_below(runs / record["run_id"], rewound)
+    root = settings.output_root
+    rewound = identify(bottom(settings)).folder(root) if rewind_time(settings) else None
+    return load_below(identify(below).folder(root), rewound)
 
 
 def prunable(settings: Settings, model: nn.Module) -> Params:

@@ -16,7 +16,17 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
+HERE = "@_here_"  # in a file's defaults: another file's keys beside its own
+
+
 @cache
-def choice(name: str) -> Any:
-    """What a file of `conf/` says, as `pruner/dense`: of files that interpolate nothing."""
-    return yaml.safe_load((conf_dir() / f"{name}.yaml").read_text(encoding="utf-8"))
+def choice(name: str) -> dict[str, Any]:
+    """What a file of `conf/` says, as `pruner/dense`, with what its defaults bring along: of files
+    that interpolate nothing.
+    """
+    own: dict[str, Any] = yaml.safe_load((conf_dir() / f"{name}.yaml").read_text(encoding="utf-8"))
+    shared: dict[str, Any] = {}
+    for entry in own.pop("defaults", []):
+        if entry.endswith(HERE):
+            shared |= choice(entry.removeprefix("/").removesuffix(HERE))
+    return {**shared, **own}

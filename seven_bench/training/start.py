@@ -14,6 +14,7 @@ from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet, Params
 from seven_bench.pruning.prunable import family_of
 from seven_bench.settings.building import build
+from seven_bench.settings.identity import dense_start, identify
 from seven_bench.settings.model import Settings
 from seven_bench.settings.weights import locate
 from seven_bench.store.finished import open_run
@@ -40,7 +41,7 @@ def starting_model(settings: Settings, start_record: dict[str, Any] | None) -> n
         load_pretrained(model, locate(settings.start.weights))
     elif settings.start.kind == "dense":
         assert start_record is not None
-        load_run(model, settings, start_record)
+        load_dense(model, settings)
     return model
 
 
@@ -80,7 +81,7 @@ def prepare(
         state = random_state()  # the teacher's first weights are drawn, and overwritten
         teacher: nn.Module = build(settings.model.build)
         restore_random_state(state)
-        load_run(teacher, settings, dense_record)
+        load_dense(teacher, settings)
         module.teach(teacher)
 
 
@@ -90,9 +91,11 @@ def finetune_of(settings: Settings) -> Finetune:
     return Finetune(**stated)
 
 
-def load_run(model: nn.Module, settings: Settings, record: dict[str, Any]) -> None:
-    """Loads the final weights of a run of this output root."""
-    folder = Path(settings.output_root) / "runs" / record["run_id"]
+def load_dense(model: nn.Module, settings: Settings) -> None:
+    """Loads the final weights of the run's dense one: where it lies follows from the settings, not
+    from what a record says of itself.
+    """
+    folder = identify(dense_start(settings)).folder(settings.output_root)
     model.load_state_dict(open_run(folder).weights(), strict=True)
 
 

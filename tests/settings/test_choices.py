@@ -142,6 +142,14 @@ def test_every_start_composes_and_has_an_identity(make_config, tmp_path, start):
     assert identify(config).run_id.startswith("digits/vit_digits/")
 
 
+def test_every_start_trains_its_dense_run_on_this_machine(make_config):
+    """What starts share stands once: they had drifted."""
+    for start in ("dense", "init"):
+        given = ("trainer.checkpoint_every=7", "trainer.threads=2", "trainer.accelerator=cpu")
+        train = make_config(f"start={start}", "logger=none", *given).start.train
+        assert (train.checkpoint_every, train.threads, train.accelerator) == (7, 2, "cpu")
+
+
 @pytest.mark.parametrize("pruner", choices("pruner"))
 def test_every_method_can_be_built(make_config, pruner):
     config = make_config(f"pruner={pruner}", "sparsity=0.5", "logger=none")

@@ -11,6 +11,13 @@ KNOWN = {  # a change here renames everybody's runs: use the ledger of identity.
     "select=best": "digits/vit_digits/seven_dyn/s0.9/seed0-fb1e3a52",
     "select=best pruner=snip sparsity=0.95 seed=3": "digits/vit_digits/snip/s0.95/seed3-d9b9c10e",
     "select=best pruner=dense start=init": "digits/vit_digits/dense/s0/seed0-9657f9a5",
+    "pruner=wanda pattern=nm_2_4 sparsity=0.5": "digits/vit_digits/wanda/s0.5/seed0-50538af8",
+    "pruner=lth sparsity=0.5 finetune.distill=true": "digits/vit_digits/lth/s0.5/seed0-a8359b86",
+    "pruner=snip finetune=llrd control=shuffle start=init": (
+        "digits/vit_digits/snip/s0.9/seed0-95a63333"
+    ),
+    "pruner=rigl prunable=[patch_embedding]": "digits/vit_digits/rigl/s0.9/seed0-6c94bb0a",
+    "pruner=grasp model=tiny_vit start=init": "digits/tiny_vit/grasp/s0.9/seed0-ID4",
 }
 
 
