@@ -28,8 +28,8 @@ examples:
   seven-bench report outputs --out report --at 0.95 --methods snip,seven_pre,seven_pre_signed
 
 DIR gets index.html (one file, opens without a network), results.csv (a row a run), table.md,
-table.tex and figures/*.png. Damaged records are named and left out. Without any record the
-exit status is 1.
+table.tex, figures/*.png, and items.md where runs keep their predictions. Damaged records are
+named and left out. Without any record the exit status is 1.
 """
 
 
@@ -73,6 +73,7 @@ def write_report(
     """
     from seven_bench.results import collect, page, plots, tables
     from seven_bench.results.groups import SEPARATOR, split_groups
+    from seven_bench.results.item_rows import items_to_markdown, tabulate_items
     from seven_bench.results.overlap import measure_overlaps
     from seven_bench.results.spreadsheet import to_csv
     from seven_bench.results.styles import assign_styles
@@ -99,7 +100,9 @@ def write_report(
     shown = tables.build_tables(groups, margin)
     ranks = rank_groups(groups)
     overlaps = measure_overlaps(groups, mask_budget)
+    items, items_damaged = tabulate_items(groups)
     damaged = [*collected.damaged, *(item for part in overlaps for item in part.damaged)]
+    damaged += items_damaged
     content = page.PageContent(
         groups=groups,
         tables=shown,
@@ -130,6 +133,8 @@ def write_report(
     replace_file(report.csv, to_csv(collected.records.drop(columns="layers")).encode())
     replace_file(report.markdown, tables.to_markdown(shown).encode())
     replace_file(report.latex, tables.to_latex(shown).encode())
+    if items:
+        replace_file(out / "items.md", items_to_markdown(items).encode())
     figures: list[Path] = []
     for title, figure in _draw_figures(groups, ranks, styles):
         path = _free_path(out / "figures", title, figures)

@@ -1,0 +1,188 @@
+"""What pruning did to single examples, method by method: a table of the runs that keep predictions.
+
+Every run is paired with the dense run of its seed and recipe, example by example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from seven_bench.results.groups import Group
+from seven_bench.results.items import (
+    Difference,
+    Floats,
+    bootstrap_difference,
+    count_flips,
+    expected_calibration_error,
+    lost_by_class,
+    mean_brier,
+)
+from seven_bench.results.tables import MISSING, escape_markdown, format_sparsity
+from seven_bench.store.files import PREDICTIONS
+from seven_bench.store.predictions import Predictions, read_predictions
+
+
+@dataclass(frozen=True)
+class ItemRow:
+    """One method at one sparsity beside dense, over the seeds that both have.
+
+    `difference` is of the share of right answers (of F1 for spans measured so). `lost` and `won`
+    are means over seeds, `p` is McNemar's of each seed. `agreement`, `calibration` (ECE) and
+    `brier` are means over seeds, None where the task has no classes; so is `worst`, the class that
+    fell furthest and by how much.
+    """
+
+    method: str
+    sparsity: float
+    difference: Difference
+    lost: float
+    won: float
+    p: tuple[float, ...]
+    agreement: float | None = None
+    calibration: float | None = None
+    brier: float | None = None
+    worst: tuple[int, float] | None = None
+
+
+@dataclass(frozen=True)
+class ItemTable:
+    """The rows of one group. `skipped` counts runs whose predictions pair with no dense run's."""
+
+    title: str
+    rows: tuple[ItemRow, ...]
+    skipped: int
+
+
+def tabulate_items(groups: Sequence[Group]) -> tuple[list[ItemTable], list[tuple[Path, str]]]:
+    """Tables of the groups that have predictions, and files that could not be used, with why."""
+    tables: list[ItemTable] = []
+    damaged: list[tuple[Path, str]] = []
+    for group in filter(lambda group: group.alike, groups):
+        dense = _read(group.dense, damaged)
+        rows, skipped = [], 0
+        order = {method: place for place, method in enumerate(group.methods)}
+        cells = [*group.runs.groupby(["method", "sparsity.target"])] if dense else []
+        for (method, sparsity), runs in sorted(cells, key=lambda c: (-c[0][1], order[c[0][0]])):
+            found = _read(runs, damaged)
+            pairs = [
+                (dense[seed], one)
+                for seed, one in found.items()
+                if seed in dense and _paired(dense[seed], one)
+            ]
+            skipped += len(found) - len(pairs)
+            if pairs and pairs[0][0].kind != "score":
+                rows.append(_compare(str(method), float(sparsity), pairs, group.metric.name))
+        if rows:
+            tables.append(ItemTable(group.title, tuple(rows), skipped))
+    return tables, damaged
+
+
+def _read(runs: pd.DataFrame, damaged: list[tuple[Path, str]]) -> dict[int, Predictions]:
+    """Predictions by seed, of the runs that have them."""
+    found = {}
+    for seed, folder in zip(runs["seed"].tolist(), runs["folder"], strict=True):
+        try:
+            found[int(seed)] = read_predictions(Path(folder, PREDICTIONS))
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            damaged.append((Path(folder, PREDICTIONS), str(error)))
+    return found
+
+
+def _paired(one: Predictions, other: Predictions) -> bool:
+    """Whether two runs were scored on the same examples in the same order."""
+    if (one.kind, one.items, len(one)) != (other.kind, other.items, len(other)):
+        return False
+    same = one.columns["label"] == other.columns["label"] if "label" in one.columns else True
+    return bool(np.all(same))
+
+
+def _compare(
+    method: str, sparsity: float, pairs: Sequence[tuple[Predictions, Predictions]], metric: str
+) -> ItemRow:
+    def score(one: Predictions) -> Floats:
+        spans = one.kind == "span" and "f1" in metric
+        return one.f1 if spans else one.right.astype(np.float64)
+
+    difference = bootstrap_difference(
+        [score(own) for _, own in pairs], [score(dense) for dense, _ in pairs]
+    )
+    flips = [count_flips(np.ones(len(own), bool), dense.right, own.right) for dense, own in pairs]
+    lost, won = (float(np.mean([getattr(f, name) for f in flips])) for name in ("lost", "won"))
+    row = ItemRow(method, sparsity, difference, lost, won, tuple(f.p for f in flips))
+    if pairs[0][0].kind != "class":
+        return row
+    stacked = [
+        np.concatenate([np.asarray(one.columns[name]) for one in side])
+        for name, side in (
+            ("label", [own for _, own in pairs]),
+            ("predicted", [dense for dense, _ in pairs]),
+            ("predicted", [own for _, own in pairs]),
+        )
+    ]
+    worst = lost_by_class(*stacked)[0]
+    own = [one for _, one in pairs]
+    return ItemRow(
+        *(method, sparsity, difference, lost, won, row.p),
+        agreement=float((stacked[1] == stacked[2]).mean()),
+        calibration=float(
+            np.mean([expected_calibration_error(one.confidence, one.right) for one in own])
+        ),
+        brier=float(np.mean([mean_brier(one.brier) for one in own])),
+        worst=(worst.label, worst.drop),
+    )
+
+
+_HEADS = (
+    *("method", "sparsity", "seeds", "minus dense", "95 % interval", "lost", "won", "p, McNemar"),
+    *("agreement", "ECE", "Brier", "worst class"),
+)
+
+
+def items_to_markdown(tables: Sequence[ItemTable]) -> str:
+    """All tables as GitHub Markdown, shares in percent."""
+    parts = [
+        "# What pruning did to single examples\n\nEvery run beside the dense run of its seed, "
+        "example by example. Interval: seeds and examples both drawn; with one seed, examples "
+        "alone. Lost: right in the dense run and not in this one; won: the reverse; means over "
+        "seeds. McNemar's exact p of each seed, not corrected for their number. Worst class: by "
+        "how many points its accuracy fell."
+    ]
+    for table in tables:
+        lines = [f"## {escape_markdown(table.title)}", ""]
+        lines.append(f"| {' | '.join(_HEADS)} |")
+        lines.append(f"| --- |{' ---: |' * (len(_HEADS) - 1)}")
+        lines += [f"| {' | '.join(map(escape_markdown, _tell(row)))} |" for row in table.rows]
+        if table.skipped:
+            told = f"{table.skipped} run{'s' * (table.skipped > 1)}"
+            lines += ["", f"{told} left out: no dense run was scored on the same examples."]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def _tell(row: ItemRow) -> list[str]:
+    gap = row.difference
+
+    def percent(value: float | None) -> str:
+        return MISSING if value is None else f"{100 * value:.1f}"
+
+    return [
+        row.method,
+        format_sparsity(row.sparsity),
+        str(gap.seeds),
+        f"{100 * gap.mean:+.2f}",
+        f"{100 * gap.low:+.2f} to {100 * gap.high:+.2f}",
+        f"{row.lost:.1f}",
+        f"{row.won:.1f}",
+        ", ".join(f"{p:.2g}" for p in row.p),
+        percent(row.agreement),
+        percent(row.calibration),
+        MISSING if row.brier is None else f"{row.brier:.3f}",
+        MISSING if row.worst is None else f"{row.worst[0]}: {-100 * row.worst[1]:+.1f}",
+    ]
