@@ -92,7 +92,7 @@ class GroupedBatches(SeededBatches):
         generator = self._generator()
         order = torch.randperm(self.size, generator=generator)
         found: list[list[int]] = []
-        for part in order.split(self.pool * self.batch_size):
+        for part in order.split(self.pool * self.batch_size):  # type: ignore[no-untyped-call]
             by_length = part[torch.argsort(self.lengths[part], stable=True)]
             found += [batch.tolist() for batch in by_length.split(self.batch_size)]
         whole = self.size // self.batch_size

@@ -59,7 +59,8 @@ def prune_before(
 
     Args:
         pruner: made for these parameters, with a plan over the number of batches.
-        model: the plain model; its removed weights are zero when this returns, nothing else moved.
+        model: the plain model; when this returns its removed weights are zero, and nothing else has
+            moved but what an update itself changes.
         params: its prunable weights.
         loss: the mean loss of a batch under `model`.
         batches: as many as the plan has steps.

@@ -59,7 +59,7 @@ FAMILIES = (
         encoder=r"encoder\.layer\.\d+\.(attention\.self\.(query|key|value)|attention\.output\.dense"
         r"|intermediate\.dense|output\.dense)\.weight",
         pooler=r"pooler\.dense\.weight",
-        embeddings=r"embeddings\..*",
+        embeddings=r"embeddings(_project)?\..*",
         head=r"(classifier|qa_outputs)\..*",
     ),
     Family(
@@ -97,7 +97,11 @@ def family_of(model: nn.Module) -> Family:
 
 
 def prunable_parameters(
-    model: nn.Module, include: Iterable[str] = (), pattern: str | None = None
+    model: nn.Module,
+    include: Iterable[str] = (),
+    pattern: str | None = None,
+    *,
+    partly: bool = False,
 ) -> Params:
     """The weights that may be removed, by the module's own parameter names, in module order.
 
@@ -106,6 +110,7 @@ def prunable_parameters(
         include: optional groups to add to the encoder's linear weights, of `OPTIONS`.
         pattern: a regular expression; the weights of linear layers and convolutions in whose names
             it is found take the place of the family's (but for the head's, which stay).
+        partly: take a family whose rule leaves out weights of the encoder, instead of refusing it.
 
     Raises:
         ValueError: unknown family or option, an option that this family does not have, a pattern
@@ -118,7 +123,8 @@ def prunable_parameters(
         params = _matching(model, family, pattern)
     else:
         params = {name: p for name, p in named.items() if _matches(family.encoder, name)}
-        _refuse_left_out(model, family)
+        if not partly:
+            _refuse_left_out(model, family)
     for option in include:
         if option not in OPTIONS:
             raise ValueError(f"prunable.include={option!r}: allowed are {', '.join(OPTIONS)}")
@@ -128,6 +134,12 @@ def prunable_parameters(
         params |= group
     _refuse_other_layouts(model, params)
     return {name: parameter for name, parameter in named.items() if name in params}
+
+
+def has_option(model: nn.Module, option: str) -> bool:
+    """Whether the model has the weights of an optional group, of `OPTIONS`."""
+    group = getattr(family_of(model), option)
+    return any(_matches(group, name) for name, _ in model.named_parameters())
 
 
 def _matching(model: nn.Module, family: Family, pattern: str) -> Params:

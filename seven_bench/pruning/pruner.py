@@ -142,7 +142,8 @@ class Pruner:
         params: Params,
         grads: Params | None = None,
         supplied: Mapping[str, Params] | None = None,
-        **rates: float,
+        learning_rate: float | None = None,
+        lr_factor: float = 1.0,
     ) -> None:
         """Shows the score one step, unless the plan lets this one pass.
 
@@ -160,7 +161,8 @@ class Pruner:
                 sparsity=self.method.sparsity,
                 pattern=self.method.pattern,
                 supplied=supplied or {},
-                **rates,
+                learning_rate=learning_rate,
+                lr_factor=lr_factor,
             )
             with unchanged(str(self.method), params, seen.grads, self.masks):
                 self.method.score.observe(seen)
@@ -264,7 +266,9 @@ class Settled:
     def observes(self, when: str) -> bool:
         return False
 
-    def observe(self, params: Params, grads: Params | None = None) -> None:
+    def observe(
+        self, params: Params, grads: Params, *, learning_rate: float, lr_factor: float
+    ) -> None:
         """Nobody looks."""
 
     def advance(self, params: Params) -> Update | None:

@@ -114,7 +114,7 @@ def _say_keys(row: Row) -> Iterator[str]:
         if row.distribution is not None:
             yield f"distribution={row.distribution}"
         if row.linears == 73:  # BERT's pooler beside the 72 layers of its encoder
-            yield "prunable=[pooler]"
+            yield "prunable.include=[pooler]"
     if row.control != "none":
         yield f"control={row.control}"
     if row.finetune != "full":

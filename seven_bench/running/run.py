@@ -17,6 +17,7 @@ from seven_bench.data.task_data import TaskData
 from seven_bench.measure.efficiency import efficiency
 from seven_bench.measure.size import sizes
 from seven_bench.pruning import MaskSet, Params, prunable_parameters
+from seven_bench.pruning.prunable import has_option
 from seven_bench.running.job import Below, Cost, Job
 from seven_bench.running.processes import share_out
 from seven_bench.running.prune_and_train import train_pruned
@@ -192,11 +193,13 @@ def _below(settings: Settings) -> Below | None:
 
 def prunable(settings: Settings, model: nn.Module) -> Params:
     """What the run may remove; a method's own additions count where the model has them."""
-    params = prunable_parameters(model, settings.prunable)
+    include, pattern = settings.prunable.include, settings.prunable.pattern
+    unpruned = settings.pruner.timing == "none"  # nothing is left out where nothing is removed
+    params = prunable_parameters(model, include, pattern, partly=unpruned)
     for option in settings.pruner.prunable:
-        try:
-            params = prunable_parameters(model, [*settings.prunable, option])
-        except ValueError:
+        if has_option(model, option):
+            params = prunable_parameters(model, [*include, option], pattern)
+        else:
             log.info("%s has no %s to prune", settings.model.name, option)
     return params
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seven_bench.settings.conf import choice
-from seven_bench.settings.model import Finetune, Pruner, Settings, Start, as_folder
+from seven_bench.settings.model import Finetune, Prunable, Pruner, Settings, Start, as_folder
 from seven_bench.settings.node import Role, as_plain, by_role, read
 from seven_bench.settings.sources import fingerprint
 from seven_bench.settings.validity import unpruned
@@ -112,7 +112,7 @@ def dense_start(settings: Settings) -> Settings:
     weights = start.weights if start.from_ == "pretrained" else None
     begin = {"kind": start.from_, "from": start.from_, "weights": as_plain(weights)}
     changes = {
-        "prunable": (),
+        "prunable": Prunable(),
         "start": read(Start, begin),
         "finetune": read(Finetune, choice("finetune/full")),
         "trainer": start.train,

@@ -7,9 +7,9 @@ does.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_serializer, model_validator
 
 from seven_bench.pruning.distributions import DISTRIBUTIONS
 from seven_bench.pruning.needs import NEEDS
@@ -75,6 +75,14 @@ def _package(value: str) -> str:
 
 def _texts(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(_path, value))
+
+
+def _regex(value: str | None) -> str | None:
+    try:
+        re.compile(value or "")
+    except re.error as error:
+        raise ValueError(f"a regular expression ({error})") from error
+    return value
 
 
 def _shard(value: str | None) -> str | None:
@@ -281,6 +289,26 @@ else:  # a new pattern, distribution or need is a row of its table and nothing h
 Parts = Annotated[tuple[Literal["pooler", "patch_embedding"], ...], Field(strict=False)]
 
 
+class Prunable(Node):
+    """What may be removed: the encoder's linear weights and the parts that `include` names. With
+    `pattern`, a regular expression, the weights in whose names it is found take the place of the
+    encoder's. A list stands for what it includes, and is how a node without a pattern is written.
+    """
+
+    include: Parts = ()
+    pattern: Annotated[str | None, Field(min_length=1), AfterValidator(_regex)] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        return {"include": value} if isinstance(value, list | tuple) else value
+
+    @model_serializer
+    def _as_list(self) -> Any:
+        include = list(self.include)
+        return include if self.pattern is None else {"include": include, "pattern": self.pattern}
+
+
 class Pruner(Node):
     """A method. `pattern` and `distribution` are its own, for a run that asks for no others;
     `distributions` (null: all) are those that its score allows. `needs` and `compared` are what the
@@ -336,7 +364,7 @@ class Settings(Node):
     pattern: Annotated[PatternName | None, COLUMN]
     distribution: Annotated[DistributionName | None, COLUMN]
     seed: Annotated[int, Field(ge=0, le=2**32 - 1), COLUMN]
-    prunable: Annotated[Parts, METHOD]
+    prunable: Annotated[Prunable, METHOD]
     select: Annotated[Literal["best", "last"], COLUMN]
     data_root: Annotated[Folder | None, PLACE]
     output_root: Annotated[Folder, PLACE]

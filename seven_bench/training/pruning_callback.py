@@ -79,7 +79,7 @@ class PruningCallback(pl.Callback):
     ) -> None:
         finite = self._check_finite(trainer, pl_module)
         if finite and self.pruner.observes("before_step"):
-            self.pruner.observe(self.masking.weights, self._grads(), **_rates(optimizer))
+            self._show(self._grads(), optimizer)
         self.masking.before_step()
         if self.pruner.observes("after_step") and (trainer.gradient_clip_val or self._lent):
             self._unclipped = copied(self._grads())
@@ -92,8 +92,7 @@ class PruningCallback(pl.Callback):
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self.masking.after_step()
         if self.pruner.observes("after_step"):
-            grads = self._unclipped or self._grads()
-            self.pruner.observe(self.masking.weights, grads, **_rates(optimizer))
+            self._show(self._unclipped or self._grads(), optimizer)
             self._unclipped = {}
         update = self.pruner.advance(self.masking.weights)
         if self.pruner.settled:
@@ -136,6 +135,14 @@ class PruningCallback(pl.Callback):
 
     # -- parts -----------------------------------------------------------------------------------
 
+    def _show(self, grads: Params, optimizer: Optimizer) -> None:
+        """Shows the score this step, with its learning rate and the factor of its schedule."""
+        group = optimizer.param_groups[0]
+        rate, highest = group["lr"], group.get("initial_lr", group["lr"])
+        factor = rate / highest if highest else 1.0
+        weights = self.masking.weights
+        self.pruner.observe(weights, grads, learning_rate=rate, lr_factor=factor)
+
     def _grads(self) -> Params:
         grads = {name: p.grad for name, p in self.params.items() if p.grad is not None}
         if len(grads) < len(self.params):
@@ -175,14 +182,7 @@ def all_finite(tensors: list[Tensor]) -> bool:
     """Whether no value is infinite or no number. The host waits once."""
     if tensors and all(tensor.is_cuda for tensor in tensors):
         # what torch's gradient scaler does: one pass for all, which multiplies them by 1
-        found = torch.zeros((), device=tensors[0].device)
-        torch._amp_foreach_non_finite_check_and_unscale_(tensors, found, torch.ones_like(found))
-        return not bool(found)
+        odd = torch.zeros((), device=tensors[0].device)
+        torch._amp_foreach_non_finite_check_and_unscale_(tensors, odd, torch.ones_like(odd))
+        return not bool(odd)
     return bool(torch.isfinite(torch.stack(torch._foreach_norm(tensors)).sum()))
-
-
-def _rates(optimizer: Optimizer) -> dict[str, float]:
-    """The learning rate of this step, and the factor of its schedule."""
-    group = optimizer.param_groups[0]
-    highest = group.get("initial_lr", group["lr"])
-    return {"learning_rate": group["lr"], "lr_factor": group["lr"] / highest if highest else 1.0}

@@ -49,7 +49,7 @@ MODEL_BUILT = {
         ["start=init", "trainer.max_epochs=1", "pruner.schedule.start=30it"],
         ["schedule.start='30it'", "only 40 steps"],
     ),
-    "no such part to prune": (["start=init", "prunable=[pooler]"], ["pooler", "has none"]),
+    "no such part to prune": (["start=init", "prunable.include=[pooler]"], ["pooler", "has none"]),
     "no network and no data": (
         ["task=cifar10", "model=vit_tiny", "start=init"],
         ["data_root=", "hub"],

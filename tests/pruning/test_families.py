@@ -12,6 +12,8 @@ from timm.models.vision_transformer import VisionTransformer
 from transformers import (
     DebertaV2Config,
     DebertaV2ForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
     SiglipConfig,
@@ -150,6 +152,8 @@ def test_a_family_that_matches_a_part_is_refused_with_what_it_leaves_out(name):
     assert family_of(model).name == family
     with pytest.raises(ValueError, match=rf"no whole {family}: {names}.*prunable.pattern=REGEX"):
         prunable_parameters(model)
+    rule = {n for n, _ in model.named_parameters() if re.search(family_of(model).encoder, n)}
+    assert {*prunable_parameters(model, partly=True)} == rule
 
 
 @pytest.mark.parametrize("name", LEFT_OUT)
@@ -162,6 +166,16 @@ def test_a_pattern_of_the_users_own_says_what_is_meant(name):
     assert all(p.ndim > 1 for p in everything.values())
     sizes = denominators(model, everything)
     assert sizes["encoder"] > sum(dict(model.named_parameters())[n].numel() for n in own)
+
+
+def test_a_narrow_embedding_is_no_part_of_the_encoder():
+    """ELECTRA-small's tables are 128 wide and projected to 256."""
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 9}
+    with torch.device("meta"):
+        config = ElectraConfig(embedding_size=4, intermediate_size=16, **shape)
+        model = ElectraForSequenceClassification(config)
+    assert sum(p.numel() for p in prunable_parameters(model).values()) == 4 * 8**2 + 2 * 8 * 16
+    assert family_of(model).is_embedding("electra.embeddings_project.weight")
 
 
 def test_a_pattern_that_is_wrong_is_refused():

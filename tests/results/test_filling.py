@@ -36,7 +36,7 @@ ROW = Row(
         ({"kd": True, "epochs": 3.0, "lr": 2e-5}, "finetune.distill=true trainer.max_epochs=3"),
         ({"pattern": "nm_2_4", "distribution": "er"}, "pattern=nm_2_4 distribution=er"),
         ({"control": "reinit"}, "control=reinit"),
-        ({"linears": 73}, "prunable=[pooler]"),
+        ({"linears": 73}, "prunable.include=[pooler]"),
     ],
 )
 def test_a_row_becomes_keys(changes: dict[str, Any], words: str) -> None:

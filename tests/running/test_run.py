@@ -195,7 +195,7 @@ def test_status_tells_how_a_run_ended(make_config):
 
 def test_the_dense_start_is_the_run_that_one_may_type(make_config):
     nested = dense_start(
-        make_config("start=dense", "trainer.lr=1e-5", "prunable=[patch_embedding]")
+        make_config("start=dense", "trainer.lr=1e-5", "prunable.include=[patch_embedding]")
     )
     typed = make_config("pruner=dense", "start=init", "sparsity=0.3")
     assert identify(nested).run_id == identify(typed).run_id

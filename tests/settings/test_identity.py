@@ -41,7 +41,8 @@ def test_what_decides_no_result_does_not_enter(make_config, override):
 @pytest.mark.parametrize(
     "override",
     ["seed=1", "sparsity=0.8", "trainer.lr=1e-4", "trainer.threads=2", "pruner=snip", "start=init",
-     "start.train.lr=1e-4", "pruner.score.a1=0.7", "select=best", "prunable=[patch_embedding]"],
+     "start.train.lr=1e-4", "pruner.score.a1=0.7", "select=best",
+     "prunable.include=[patch_embedding]", "prunable.pattern=fc1"],
 )  # fmt: skip
 def test_what_decides_the_result_enters(make_config, override):
     assert run_id(make_config, override) != run_id(make_config)
@@ -112,7 +113,7 @@ def test_a_recipe_is_what_decides_and_is_no_column(make_config, override):
 
 
 def test_a_method_a_column_and_a_seed_are_no_recipe(make_config):
-    given = ("seed=3", "sparsity=0.5", "pruner=snip", "prunable=[patch_embedding]", "select=best")
+    given = ("seed=3", "sparsity=0.5", "pruner=snip", "prunable.pattern=fc1", "select=best")
     assert recipe_part(make_config()) == recipe_part(make_config(*given))
     assert method_part(make_config()) != method_part(make_config("pruner.score.a1=0.7"))
     assert "trainer.lr" not in method_part(make_config())

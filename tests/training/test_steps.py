@@ -10,11 +10,12 @@ from pytorch_lightning.plugins import MixedPrecision
 from baselines.movement import MovementScore
 from baselines.snip import SnipScore
 from seven_bench.pruning import Cubic, MaskSet, SevenScore, prunable_parameters
-from seven_bench.pruning.pruner import Method, Pruner, Settled
+from seven_bench.pruning.pruner import MASKING, Method, Pruner, Settled
 from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import reset_process
 from seven_bench.training.finetune import Finetune, Recipe, freeze_others
 from seven_bench.training.fit import fit
+from seven_bench.training.masking import WAYS
 from seven_bench.training.pruning_callback import PruningCallback
 from tests.training import tiny
 from tests.training.test_golden import COLUMNS, LR, MSE, NAME, ROWS, Line, LineModule
@@ -128,6 +129,10 @@ def test_gradients_of_removed_weights_do_not_count_in_clipping():
     fit(module, data, callback, MSE)
     expected = weight - LR * 0.1 * gradient / gradient.norm()
     assert torch.allclose(callback.params[NAME].detach().double(), expected, atol=1e-6)
+
+
+def test_every_way_of_masking_has_its_words():
+    assert WAYS.keys() == MASKING.keys()
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
