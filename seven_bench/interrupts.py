@@ -139,18 +139,24 @@ def passed_on() -> Iterator[None]:
             del os.environ[SWEEP]
 
 
+def sweep_folder() -> Path | None:
+    """A folder that all processes of this sweep on this machine share; None outside of one."""
+    folder = os.environ.get(SWEEP, "").partition(":")[2]
+    return Path(folder) if folder and os.path.isdir(folder) else None
+
+
 @contextmanager
 def job() -> Iterator[None]:
     """One job of a sweep. In a process of a launcher it listens for signals while it runs, raises
     InterruptedJob for them, and ends with the sweep's process.
     """
-    main, _, folder = os.environ.get(SWEEP, "0:").partition(":")
-    if int(main) in (0, os.getpid()) or not os.path.isdir(folder):
+    main, folder = os.environ.get(SWEEP, "0:").partition(":")[0], sweep_folder()
+    if folder is None or int(main) == os.getpid():
         yield
         return
-    if Path(folder, STOP).exists():
+    if (folder / STOP).exists():
         raise InterruptedJob("the sweep was interrupted")
-    mark = Path(folder, str(os.getpid()))
+    mark = folder / str(os.getpid())
     if not _state.told_twice:  # the first job of this process
         _state.told_twice = True
         _install()
@@ -173,7 +179,7 @@ def _pass_on(number: int, folder: Path) -> None:
     told: set[int] = set()
     end = time.monotonic() + GRACE
     while time.monotonic() < end:
-        running = {int(path.name) for path in folder.iterdir() if path.name != STOP}
+        running = {int(path.name) for path in folder.iterdir() if path.name.isdigit()}
         for process in running - told:
             try:
                 os.kill(process, number)

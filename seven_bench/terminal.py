@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import re
 from typing import TYPE_CHECKING, Any
+
+from seven_bench.interrupts import sweep_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,3 +33,30 @@ def console(**options: Any) -> Console:
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = PIPE_WIDTH
     return made
+
+
+class Once(logging.Filter):
+    """Lets a message through once a command, whichever of its runs and processes says it again.
+
+    Our own warnings always come: they are about one run.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING and record.name.partition(".")[0] == "seven_bench":
+            return True
+        key = hashlib.sha256(f"{record.name} {record.getMessage()}".encode()).hexdigest()[:16]
+        if key in _told:
+            return False
+        _told.add(key)
+        if (folder := sweep_folder()) is None:
+            return True
+        try:
+            (folder / f"told-{key}").touch(exist_ok=False)
+        except FileExistsError:  # another process of the sweep has said it
+            return False
+        except OSError:  # the sweep is over
+            return True
+        return True
+
+
+_told: set[str] = set()  # by this process

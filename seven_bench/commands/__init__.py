@@ -7,6 +7,7 @@ code and raises what is wrong. Only the module of the verb at hand is imported.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
 import sys
@@ -63,6 +64,7 @@ def _main(given: list[str]) -> int:
         return 0
     if given and re.fullmatch("[a-z_]+", given[0]):
         options = build_parser(given[0]).parse_args(given)
+        _log_once()
         code: int = _door(options.verb).main(options)
         return code
     from seven_bench.commands.run import main as run
@@ -123,6 +125,15 @@ def completions(line: str) -> list[str]:
     _door(words[0]).add_arguments(parser)
     options = [option for action in parser._actions for option in action.option_strings]
     return [option for option in options if option.startswith(words[-1])]
+
+
+def _log_once() -> None:
+    """Libraries' warnings on stderr, those that repeat once."""
+    from seven_bench.terminal import Once
+
+    handler = logging.StreamHandler()
+    handler.addFilter(Once())
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, handlers=[handler])
 
 
 def _door(verb: str) -> ModuleType:

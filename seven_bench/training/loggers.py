@@ -6,10 +6,14 @@ import csv
 import io
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
@@ -20,6 +24,9 @@ from seven_bench.store.files import CURVES
 from seven_bench.store.home import without_home
 
 log = logging.getLogger(__name__)
+SERVER = "https://api.wandb.ai"  # W&B's own, unless WANDB_BASE_URL says otherwise
+ANSWER_SECONDS = 6.0  # for the server to answer at all
+INIT_SECONDS = 10.0  # for it to take a run
 
 
 class CurvesLogger(Logger):
@@ -110,14 +117,20 @@ def _start_wandb(settings: Settings, run_id: str) -> WandbLogger | None:
     chosen = settings.logger
     mode: Any = chosen.mode or os.environ.get("WANDB_MODE") or "offline"
     folder = Path(settings.output_root)
+    if (
+        mode == "online"
+        and (fault := _unreachable(os.environ.get("WANDB_BASE_URL") or SERVER)) is not None
+    ):
+        log.info("W&B is offline: %s", fault)
+        mode = "offline"
     # W&B tells of itself on stderr at every start and end; its own variable still wins
     os.environ.setdefault("WANDB_SILENT", "true")
     try:
         import wandb
 
         wandb.finish()  # a run that another job of this process left open is not ours
-        wandb.init(
-            mode=mode,
+        init = partial(
+            wandb.init,
             dir=str(folder),
             project=chosen.project,
             entity=chosen.entity,
@@ -126,13 +139,44 @@ def _start_wandb(settings: Settings, run_id: str) -> WandbLogger | None:
             job_type=settings.pruner.name,
             tags=[settings.task.name, settings.model.name, *chosen.tags],
             config=without_home({n: v for n, v in settings.plain().items() if n != "logger"}),
+            settings=wandb.Settings(init_timeout=INIT_SECONDS),
         )
+        try:
+            init(mode=mode)
+        except Exception as error:
+            if mode != "online":
+                raise
+            log.info("W&B is offline: %s", _line(error))
+            wandb.teardown()  # else it waits for its server again
+            init(mode="offline")
         for curves in ("progress/*", "density/*", "train/*", "validation/*"):
             wandb.define_metric(curves, step_metric="trainer/global_step")
         return WandbLogger(experiment=wandb.run, log_model=False)
     except Exception as error:
         log.warning("W&B is off for this run: %s", _line(error))
         return None
+
+
+@cache
+def _unreachable(server: str) -> str | None:
+    """Why nothing answers there, or None. Asked once a process, for a few seconds: W&B itself would
+    wait for minutes, and again at the end.
+    """
+    faults = ["no answer"]
+
+    def ask() -> None:  # in a thread: looking up a name knows no time-out
+        try:
+            urlopen(server, timeout=ANSWER_SECONDS).close()
+            faults.clear()
+        except HTTPError:  # whatever it says, it is there
+            faults.clear()
+        except (OSError, ValueError) as error:
+            faults[0] = _line(error)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(ANSWER_SECONDS)
+    return f"{server} does not answer ({faults[0]})" if faults else None
 
 
 def _finish_wandb(exit_code: int) -> None:

@@ -1,7 +1,12 @@
 """Curves on disk, W&B beside them: every run its own, failures as failures, nothing secret."""
 
 import csv
+import io
 import json
+import logging
+import socket
+import time
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +14,8 @@ from seven_bench.commands import main
 from seven_bench.results.dashboard import build_workspace, specification
 from seven_bench.results.wandb_offline import read_offline_runs
 from seven_bench.running.run import run
+from seven_bench.terminal import Once
+from seven_bench.training.loggers import loggers
 
 QUICK = ("start=init", "trainer.max_epochs=2", "progress=false")
 KEY = "f4ce" * 10
@@ -104,3 +111,45 @@ def test_the_dashboard_is_built_without_a_network(tmp_path, capsys):
         assert metric in text
     assert main(["dashboard", "--project", "bench", "--dry-run", str(tmp_path / "spec.json")]) == 0
     assert json.loads((tmp_path / "spec.json").read_text())["project"] == "bench"
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_online_without_an_answer_goes_on_offline(silent, make_config, monkeypatch, caplog):
+    """Within 20 s, whether nobody listens or somebody who never answers."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if silent:
+            server.listen(16)
+        monkeypatch.setenv("WANDB_MODE", "online")
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        settings = make_config("pruner=magnitude", *QUICK)
+        caplog.set_level("INFO")
+        began = time.monotonic()
+        with loggers(settings, "a/run", Path(settings.output_root)) as sinks:
+            assert len(sinks) == 2
+            assert time.monotonic() - began < 20
+    assert "W&B is offline: http://127.0.0.1" in caplog.text
+    runs, unread = read_offline_runs(Path(settings.output_root))
+    assert not unread and [run.name for run in runs] == ["a/run"]
+
+
+def test_a_message_that_repeats_comes_once_and_our_own_warnings_always(caplog):
+    told = logging.getLogger("seven_bench.test"), logging.getLogger("a_library")
+    handler = logging.StreamHandler(io.StringIO())
+    handler.addFilter(Once())
+    for logger in told:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        for _ in range(3):
+            told[0].info("the model has no pooler to prune")
+            told[0].warning("nothing is left of a layer")
+            told[1].warning("a font is missing")
+    finally:
+        for logger in told:
+            logger.removeHandler(handler)
+    lines = handler.stream.getvalue().splitlines()
+    assert lines.count("the model has no pooler to prune") == 1
+    assert lines.count("a font is missing") == 1
+    assert lines.count("nothing is left of a layer") == 3
