@@ -2,6 +2,7 @@
 
 import pytest
 
+from seven_bench.settings.conf import conf_dir
 from seven_bench.settings.identity import identify, method_part, recipe_part
 from seven_bench.settings.node import by_role
 
@@ -117,6 +118,14 @@ def test_a_method_a_column_and_a_seed_are_no_recipe(make_config):
     assert recipe_part(make_config()) == recipe_part(make_config(*given))
     assert method_part(make_config()) != method_part(make_config("pruner.score.a1=0.7"))
     assert "trainer.lr" not in method_part(make_config())
+
+
+def test_no_method_sets_the_recipe(make_config):
+    """A preset that trained in its own way would leave the table of all others."""
+    methods = sorted(path.stem for path in (conf_dir() / "pruner").glob("*.yaml"))
+    assert len(methods) > 30
+    plain = recipe_part(make_config("pruner=dense"))
+    assert [name for name in methods if recipe_part(make_config(f"pruner={name}")) != plain] == []
 
 
 def test_other_data_is_another_recipe(make_config):
