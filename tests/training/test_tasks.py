@@ -189,7 +189,7 @@ def shortened(pruner, task, model, data_root, output_root):
 
 def context_of(config, checkpoint=None):
     metric = config.task.metric
-    return Context(metric["name"], metric["higher_is_better"], Device("cpu"), checkpoint=checkpoint)
+    return Context(metric.name, metric.higher_is_better, Device("cpu"), checkpoint=checkpoint)
 
 
 @pytest.mark.parametrize("model", SUBJECTS)
