@@ -83,13 +83,13 @@ class BlockFisher:
         """
         self._add_gathered(name)
         w, alive = self._blocks(name, weight), self._blocks(name, living)
-        found, unit, form = torch.zeros_like(w), self._unit(name, weight), PATTERNS[self.pattern]
+        rises, unit, form = torch.zeros_like(w), self._unit(name, weight), PATTERNS[self.pattern]
 
         def measure(some: slice) -> None:
             fisher, here = self._fisher(name, some, alive[some]), (w[some] * alive[some]).double()
             if unit > w.shape[1]:  # all of a block goes, and nothing in it can answer
                 all_of_it = (here * (fisher @ here[..., None])[..., 0]).sum(1, keepdim=True)
-                found[some] = all_of_it.float() / 2
+                rises[some] = all_of_it.float() / 2
                 return
             inverse = torch.cholesky_inverse(torch.linalg.cholesky(fisher))
             rise = here.square() / inverse.diagonal(dim1=1, dim2=2)
@@ -98,13 +98,13 @@ class BlockFisher:
             elif unit > 1:
                 together = _quadratic(_inner(inverse, unit), here.view(len(here), -1, unit))
                 rise = together.repeat_interleave(unit, 1)
-            found[some] = rise.float() / 2
+            rises[some] = rise.float() / 2
 
         _in_threads(_chunks(len(w)), measure)
         if unit > w.shape[1]:
-            parts = found.view(-1, unit // w.shape[1], w.shape[1])
-            found = parts.sum(1, keepdim=True).expand_as(parts)
-        return self._tensor(name, found, weight)
+            parts = rises.view(-1, unit // w.shape[1], w.shape[1])
+            rises = parts.sum(1, keepdim=True).expand_as(parts)
+        return self._tensor(name, rises, weight)
 
     def answered(self, name: str, weight: Tensor, living: Tensor, stays: Tensor) -> Tensor:
         """The weights at the minimum of the quadratic model once only those of `stays` are left.

@@ -36,10 +36,10 @@ class RiglScore(Score):
 
     def scores(self, params: Params, masks: Params) -> Params:
         dropped = self.alpha / 2 * (1 + math.cos(math.pi * self.progress))
-        found = {}
+        scores = {}
         for name, weight in params.items():
             size, living = weight.detach().float().abs(), int(masks[name].count_nonzero())
             kept = select_top(name, size, masks[name], living - int(dropped * living))
             grown = self.gradient[name] / self.gradient[name].max().clamp(min=1e-30)
-            found[name] = torch.where(kept, 2.0, grown) if living < size.numel() else size
-        return found
+            scores[name] = torch.where(kept, 2.0, grown) if living < size.numel() else size
+        return scores

@@ -299,13 +299,13 @@ def tempered(loss: Loss, temperature: float) -> Loss:
 
     def softened(batch: Any) -> Tensor:
         with _Tempered(temperature) as mode:
-            found = loss(batch)
+            value = loss(batch)
         if not mode.taken:
             raise ValueError(
                 f"calibration.temperature={temperature:g}: the task's loss has no cross-entropy, "
                 "so it would do nothing; allowed is null"
             )
-        return found
+        return value
 
     return softened
 

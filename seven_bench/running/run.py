@@ -75,6 +75,7 @@ def run(settings: Settings, wait: bool = False, weights: bool = False) -> Record
         return finished
     if settings.pruner.score is not None:
         build_score(settings.pruner)  # what is wrong with it is said before a start is trained
+    _device(settings)  # one that is not there is said before the runs that this one needs
     needed = _needed(settings)
     with folder.claim(wait):
         if (finished := folder.record(weights)) is not None:  # done by another process meanwhile
@@ -169,12 +170,17 @@ def _work(
     return record
 
 
+def _device(settings: Settings) -> Device:
+    trainer = settings.trainer
+    return Device(trainer.accelerator, trainer.devices, trainer.deterministic)
+
+
 def _context(settings: Settings, sinks: list[Any], checkpoint: Checkpoint) -> Context:
-    trainer, metric = settings.trainer, settings.task.metric
+    metric = settings.task.metric
     return Context(
         metric=metric.name,
         higher_is_better=metric.higher_is_better,
-        device=Device(trainer.accelerator, trainer.devices, trainer.deterministic),
+        device=_device(settings),
         loggers=sinks,
         checkpoint=checkpoint,
         progress=settings.progress,

@@ -66,9 +66,9 @@ def find_runs(roots: Sequence[Path], unsealed: bool = False) -> tuple[list[Analy
 
     Raises FileNotFoundError for a root that does not exist.
     """
-    found, problems = find_finished(roots, unsealed)
+    finished, problems = find_finished(roots, unsealed)
     runs = []
-    for run in found:
+    for run in finished:
         if run.record["pruner"] != DENSE:
             # Runs may have moved since: their root is where they lie now.
             folder, parts = run.folder.resolve(), Path(run.record["run_id"]).parts
@@ -103,15 +103,15 @@ def analyse(runs: Sequence[Analysed], options: Options) -> list[tuple[Analysed, 
     first = runs[0].settings
     recipe = recipe_of(first)
     batch_size = options.batch_size or recipe.batch_size
-    wanted = {
+    asked = {
         "split": options.split,
         "batches": options.batches,
         "batch_size": batch_size,
         "dropout": options.dropout,
     }
-    done = [(run, _read_current(run, wanted)) for run in runs]
-    todo = [run for run, found in done if found is None]
-    finished = [(run, found) for run, found in done if found is not None]
+    done = [(run, _read_current(run, asked)) for run in runs]
+    todo = [run for run, analysis in done if analysis is None]
+    finished = [(run, analysis) for run, analysis in done if analysis is not None]
     if not todo:
         return finished
     reset_process(first.seed, min(threads(first), os.cpu_count() or 1), first.trainer.deterministic)
@@ -138,29 +138,29 @@ def analyse(runs: Sequence[Analysed], options: Options) -> list[tuple[Analysed, 
         if names not in ranked:
             ranked[names] = Ranked.of(measure_weights(params, moments, names))
         kept = torch.cat([mask.reshape(-1) for mask in masks.values()])
-        found = {
+        analysis = {
             "format": SENTINELS_FORMAT,
             "run_id": run.record["run_id"],
             "mask_hash": run.record["mask_hash"],
             "start": start,
-            "data": {**wanted, "examples": examples},
+            "data": {**asked, "examples": examples},
             "noise_floor": floor,
             **summarise_mask(ranked[names], kept),
         }
-        write_json(run.folder / SENTINELS, found)
-        finished.append((run, found))
+        write_json(run.folder / SENTINELS, analysis)
+        finished.append((run, analysis))
     return finished
 
 
-def _read_current(run: Analysed, wanted: dict[str, Any]) -> dict[str, Any] | None:
+def _read_current(run: Analysed, asked: dict[str, Any]) -> dict[str, Any] | None:
     """The analysis that is there already, if it is of these masks and settings."""
     try:
-        found = read_sentinels(run.folder)
+        analysis = read_sentinels(run.folder)
     except ValueError:
         return None
-    if found is None or found.get("mask_hash") != run.record["mask_hash"]:
+    if analysis is None or analysis.get("mask_hash") != run.record["mask_hash"]:
         return None
-    return found if wanted.items() <= found["data"].items() else None
+    return analysis if asked.items() <= analysis["data"].items() else None
 
 
 def _find_start(settings: Settings) -> tuple[dict[str, Any], dict[str, Any] | None]:

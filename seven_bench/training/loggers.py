@@ -88,8 +88,8 @@ def loggers(settings: Settings, run_id: str, folder: Path) -> Iterator[list[Logg
     failure of W&B is a warning, never the run's failure.
     """
     curves: Logger = CurvesLogger(folder)
-    wanted = settings.logger.name == "wandb"
-    wandb_logger = _start_wandb(settings, run_id) if wanted else None
+    mirrored = settings.logger.name == "wandb"
+    wandb_logger = _start_wandb(settings, run_id) if mirrored else None
     failed = 1
     try:
         yield [curves, wandb_logger] if wandb_logger else [curves]

@@ -1,9 +1,12 @@
 """Where a training computes: a GPU that is not there is said before any work."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from seven_bench.errors import ConfigError
+from seven_bench.running.run import run
 from seven_bench.training.context import Device
 
 
@@ -19,3 +22,12 @@ def test_a_gpu_is_asked_for_where_there_is_one(monkeypatch, there):
         ConfigError, match=r"^trainer.accelerator=gpu: torch finds no GPU.*auto, cpu$"
     ):
         Device("gpu")
+
+
+def test_it_is_said_before_the_dense_start_is_trained(monkeypatch, make_config):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    settings = make_config("start=dense", "trainer.accelerator=gpu")
+    with pytest.raises(ConfigError, match="torch finds no GPU"):
+        run(settings)
+    assert not list(Path(settings.output_root).rglob("config.yaml"))
