@@ -23,8 +23,9 @@ from seven_bench.settings.conf import conf_dir
 from seven_bench.settings.model import Pruner, Settings
 from seven_bench.settings.node import Target, shown
 
-TARGET = re.compile(r"_target_:\s*([\w.]+)")
-FURTHER = ("seven_bench.pruning.Linear",)  # what may be typed though no file names it
+# The key that a target stands at, and its name.
+TARGET = re.compile(r"(\w+):\s*\{?\s*_target_:\s*([\w.]+)")
+FURTHER = (("schedule", "seven_bench.pruning.Linear"),)  # may be typed though no file names it
 OURS = ("seven_bench.", "baselines.")
 MODELS = "seven_bench.training.models."
 # A model is built of numbers, and of these words; nothing that could name a file or an address.
@@ -37,21 +38,27 @@ SHAPE = frozenset({
 })  # fmt: skip
 
 
+def targets(key: str | None = None) -> frozenset[str]:
+    """Every `_target_` of the installed configuration, or those that stand at a key (`score`)."""
+    return frozenset(name for where, name in _named() if key in (None, where))
+
+
 @cache
-def targets() -> frozenset[str]:
-    """Every `_target_` of the installed configuration, but for Hydra's own parts."""
+def _named() -> frozenset[tuple[str, str]]:
+    """All targets with their keys, but for Hydra's own parts."""
     conf = conf_dir()
     files = (path for path in conf.rglob("*.yaml") if path.relative_to(conf).parts[0] != "hydra")
-    named = (TARGET.findall(path.read_text(encoding="utf-8")) for path in files)
-    return frozenset((*FURTHER, *(name for names in named for name in names)))
+    found = (TARGET.findall(path.read_text(encoding="utf-8")) for path in files)
+    return frozenset((*FURTHER, *(pair for pairs in found for pair in pairs)))
 
 
 def check_target(target: Target, key: str = "") -> None:
-    """Raises ConfigError unless it is one of `targets`, and what builds a model is given a shape
-    alone. `key`: where it stands, for messages.
+    """Raises ConfigError unless it is one of the `targets` of its key (of any, if none is given),
+    and what builds a model is given a shape alone.
     """
-    if target.path not in targets():
-        near = difflib.get_close_matches(target.path, targets(), n=1)
+    known = targets(key.rpartition(".")[2] or None)
+    if target.path not in known:
+        near = difflib.get_close_matches(target.path, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(
             f"{key}{'.' if key else ''}_target_={shown(target.path)}: allowed is what a file of "

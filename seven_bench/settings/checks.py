@@ -68,7 +68,7 @@ def stored(folder: Path) -> Settings:
     try:
         settings = read(Settings, RunFolder(folder).read_config())
         check_targets(settings)
-        resolve(settings)
+        settings = resolve(settings)
         _check_name(settings)
     except (ConfigError, OSError, ValueError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

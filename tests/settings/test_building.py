@@ -11,8 +11,8 @@ import yaml
 
 from seven_bench.errors import ConfigError
 from seven_bench.export.runs import Loaded
+from seven_bench.running import worker
 from seven_bench.running.sentinel_analysis import find_runs
-from seven_bench.running.worker import main as worker
 from seven_bench.settings.building import build, targets
 from seven_bench.settings.checks import stored
 from seven_bench.settings.node import Target
@@ -58,8 +58,8 @@ def test_a_strangers_config_runs_no_code(make_config, tmp_path, monkeypatch, nam
     assert not runs and name in problems[0] and "\n" not in problems[0]
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    with pytest.raises(SystemExit):
-        worker(folder)
+    with pytest.raises(ConfigError, match=told):
+        worker._part(folder, str(tmp_path / "meeting"))
     assert not (tmp_path / "ran").exists()
 
 
@@ -77,6 +77,8 @@ def test_a_strangers_config_runs_no_code(make_config, tmp_path, monkeypatch, nam
                           "x": {"_target_": "torch.load"}}, "arguments that are names"),
         ("pruner.score", {"_target_": "baselines.snip.SnipScore", "_args_": [1]}, "names"),
         ("pruner.name", "..", "pruner.name=.."),
+        ("pruner.score", {"_target_": "seven_bench.pruning.OneShot"}, "pruner.score._target_="),
+        ("pruner.schedule", {"_target_": "baselines.snip.SnipScore"}, "pruner.schedule._target_"),
         ("pruner.surprise", 1, "pruner.surprise: no such key"),
     ],
 )  # fmt: skip
