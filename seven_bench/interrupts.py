@@ -111,7 +111,7 @@ def _install() -> dict[int, signal.Handlers | None]:
     return {number: signal.signal(number, _handle) for number in SIGNALS}  # type: ignore[misc]
 
 
-def _handle(number: int, frame: FrameType | None) -> None:
+def _handle(number: int, _frame: FrameType | None) -> None:
     if _state.received is None:
         _state.received, _state.since = number, time.monotonic()
         if _state.jobs is not None:

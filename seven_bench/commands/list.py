@@ -117,12 +117,13 @@ def matrix(methods: Iterable[Choice]) -> list[Row]:
 
 def to_csv(rows: Iterable[Row]) -> str:
     """One line for each method x timing x pattern x distribution that is valid."""
-    lines = ["method,timing,masking,pattern,distribution"]
-    for row in rows:
-        for pattern, distributions in row.distributions.items():
-            for distribution in distributions:
-                lines.append(f"{row.method},{row.timing},{row.masking},{pattern},{distribution}")
-    return "\n".join(lines) + "\n"
+    lines = [
+        f"{row.method},{row.timing},{row.masking},{pattern},{distribution}"
+        for row in rows
+        for pattern, distributions in row.distributions.items()
+        for distribution in distributions
+    ]
+    return "\n".join(["method,timing,masking,pattern,distribution", *lines]) + "\n"
 
 
 def to_markdown(methods: Sequence[Choice]) -> str:

@@ -175,5 +175,5 @@ def _synset_names(root: Path) -> list[str]:
     if not listed.is_file():
         return folders
     lines = (line.split(" ", 1) for line in listed.read_text().splitlines() if " " in line)
-    names = {folder: words for folder, words in lines}
+    names = dict(lines)
     return [names.get(folder, folder) for folder in folders]

@@ -105,7 +105,7 @@ def export_run(
     return done
 
 
-def _check(run: Loaded, target: str, found: Tensor, wanted: Tensor, path: Path | None) -> float:
+def _check(target: str, found: Tensor, wanted: Tensor, path: Path | None) -> float:
     """The largest difference of the logits; above the tolerance the file goes."""
     difference = float((found.float().cpu() - wanted).abs().max())
     if not difference <= TOLERANCE[target] * max(1.0, float(wanted.abs().max())):
@@ -121,7 +121,7 @@ def _packed(run: Loaded, batches: Sequence[int]) -> Exported:
     wanted = run.logits(batch)
     state, _ = load_packed(path)
     run.module.model.load_state_dict(state, strict=True)
-    difference = _check(run, "packed", run.logits(batch), wanted, path)
+    difference = _check("packed", run.logits(batch), wanted, path)
     return Exported(run.run_id, "packed", path, path.stat().st_size, difference)
 
 
@@ -141,7 +141,7 @@ def _csr(run: Loaded, batches: Sequence[int]) -> Exported:
             with torch.inference_mode():
                 return module.logits(module.model, batch)
 
-        difference = _check(run, "csr", answer(largest), run.logits(largest), path)
+        difference = _check("csr", answer(largest), run.logits(largest), path)
         seconds = _time(run, lambda batch: lambda: answer(batch), batches, "csr")
         at_largest = seconds[max(batches)]
         if not chosen or at_largest["csr"] < at_largest["dense"]:
@@ -170,7 +170,7 @@ def _semi_structured(run: Loaded, batches: Sequence[int]) -> Exported:
         with torch.inference_mode():
             return module.logits(module.model, cast)
 
-    difference = _check(run, "nm", answer(sparse, largest), wanted, None)
+    difference = _check("nm", answer(sparse, largest), wanted, None)
     seconds = {
         size: median_seconds(
             {
@@ -192,7 +192,7 @@ def _onnx(run: Loaded, batches: Sequence[int]) -> Exported:
     largest = run.data.example_batch(max(*batches, 2))
     path = save_onnx(run.module, largest, run.folder / NAMES["onnx"])
     found = run_onnx(path, largest, run.threads)()
-    difference = _check(run, "onnx", found, run.logits(largest), path)
+    difference = _check("onnx", found, run.logits(largest), path)
     seconds = _time(run, lambda batch: run_onnx(path, batch, run.threads), batches, "onnx")
     return Exported(run.run_id, "onnx", path, path.stat().st_size, difference, seconds, remark)
 

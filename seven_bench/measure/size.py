@@ -18,7 +18,7 @@ def sizes(model: nn.Module, masks: MaskSet, target: float) -> dict[str, Any]:
         masks: over its prunable weights.
         target: the sparsity that was asked for.
     """
-    totals = denominators(model, {name: mask for name, mask in masks.items()})
+    totals = denominators(model, dict(masks.items()))
     removed = masks.total - masks.kept
     in_encoder = encoder_names(model)
     encoder = {name: mask for name, mask in masks.items() if name in in_encoder}

@@ -173,7 +173,7 @@ def _block_after_block(
         with torch.no_grad():
             for name in names:
                 torch.mul(weights[name], update.masks[name], out=context.params[name].data)
-    return lambda batch: {}
+    return lambda _: {}
 
 
 @contextmanager

@@ -138,9 +138,11 @@ def write_sheet(comparison: Comparison, everything: bool = True) -> Sheet:
             # Letters of commands are capitals, so that a reader sees which note is one.
             letter = commands.name(filling.command).upper() or filling.reason
             rows.append((*_tell_row(checked), letter))
-    for item in comparison.claims:
-        if everything or item.words != NO_RUNS:
-            claims.append((*_tell_claim(item), notes.name(_list_words(item.differences))))
+    claims += [
+        (*_tell_claim(item), notes.name(_list_words(item.differences)))
+        for item in comparison.claims
+        if everything or item.words != NO_RUNS
+    ]
     return Sheet(
         comparison.paper.title,
         _describe(comparison),

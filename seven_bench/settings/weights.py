@@ -103,7 +103,7 @@ def fingerprint(where: Where, wanted: tuple[str, ...] = WEIGHTS) -> str:
 
 
 @lru_cache(maxsize=64)
-def _digest(file: Path, size: int, modified: int) -> str:
+def _digest(file: Path, _size: int, _modified: int) -> str:
     """The hash of one file; its size and time are there to notice that it changed."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:

@@ -25,8 +25,7 @@ def rows() -> list[Row]:
     torch.set_num_threads(2)
     found, packed = [], []
     for shape in SHAPES:
-        for sparsity in SPARSITIES:
-            found.append(_throughput(shape, sparsity))
+        found += [_throughput(shape, sparsity) for sparsity in SPARSITIES]
         packed.append(_packed(shape))
     return [*found, *packed]
 

@@ -96,7 +96,7 @@ def test_the_best_span_is_found_as_by_trying_all():
 
 
 def test_validation_is_held_out_by_articles(data):
-    train = {context for context in data.splits["validation"].rows["context"]}
+    train = set(data.splits["validation"].rows["context"])
     assert data.size("validation") == 4 and data.size("test") == 12
     windows = data.splits["train"].tokens
     assert len(windows["question"].unique()) == 36

@@ -51,7 +51,7 @@ def batches_of(count, size=5):
 
 
 def parameters_of(model):
-    return {name: parameter for name, parameter in model.named_parameters()}
+    return dict(model.named_parameters())
 
 
 def seven_reference(batches, schedule_steps, warmup, keep, signed):

@@ -93,9 +93,11 @@ def callables(library: str):
     """Full names of what a library's modules hold that can be called."""
     package = importlib.import_module(library)
     names = [library]
-    for module in pkgutil.iter_modules(package.__path__, f"{library}."):
-        if not module.name.rpartition(".")[2].startswith("_"):
-            names.append(module.name)
+    names += [
+        module.name
+        for module in pkgutil.iter_modules(package.__path__, f"{library}.")
+        if not module.name.rpartition(".")[2].startswith("_")
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in names:

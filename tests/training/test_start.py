@@ -112,7 +112,7 @@ def test_a_vit_is_brought_to_the_models_grid(tmp_path, change):
     head = model.head.weight.detach().clone()
     load_pretrained(model, folder)
     loaded = dict(model.named_parameters())
-    assert same({n: v for n, v in vit_blocks(folder).items()}, loaded)
+    assert same(dict(vit_blocks(folder).items()), loaded)
     assert torch.equal(model.head.weight, head) == ("classes" in change)
 
 

@@ -35,11 +35,11 @@ class PageContent:
     methods: tuple[str, ...] = ()
 
 
-def _nothing(content: PageContent) -> dict[str, Any]:
+def _nothing(_content: PageContent) -> dict[str, Any]:
     return {}
 
 
-def _leave(payload: dict[str, Any], content: PageContent) -> None:
+def _leave(_payload: dict[str, Any], _content: PageContent) -> None:
     pass
 
 
