@@ -92,9 +92,9 @@ class GroupedBatches(SeededBatches):
         generator = self._generator()
         order = torch.randperm(self.size, generator=generator)
         found: list[list[int]] = []
-        for part in order.split(self.pool * self.batch_size):  # type: ignore[no-untyped-call]
+        for part in torch.split(order, self.pool * self.batch_size):
             by_length = part[torch.argsort(self.lengths[part], stable=True)]
-            found += [batch.tolist() for batch in by_length.split(self.batch_size)]
+            found += [batch.tolist() for batch in torch.split(by_length, self.batch_size)]
         whole = self.size // self.batch_size
         shuffled = torch.randperm(whole, generator=generator).tolist()
         return [*(found[index] for index in shuffled), *found[whole:]]

@@ -41,7 +41,8 @@ class SparseLinear(nn.Module):
         """[..., in] -> [..., out]."""
         rows = value.reshape(-1, value.shape[-1])
         found = rows.new_empty(len(rows), self.weight.shape[0])
-        for source, target in zip(rows.split(self.chunk), found.split(self.chunk), strict=True):
+        parts = (torch.split(rows, self.chunk), torch.split(found, self.chunk))
+        for source, target in zip(*parts, strict=True):
             target.copy_((self.weight @ source.t()).t())
         if self.bias is not None:
             found.add_(self.bias)
@@ -125,8 +126,8 @@ def _measure(name: str, layer: nn.Linear, value: Tensor, repeats: int) -> Choice
         ways[str(chunk)] = _called(SparseLinear(layer.weight, layer.bias, chunk), value)
     seconds = median_seconds(ways, repeats)
     dense = seconds.pop("dense")
-    chunk, sparse = min(seconds.items(), key=lambda item: item[1])
-    return Choice(name, rows, dense, sparse, int(chunk))
+    fastest, sparse = min(seconds.items(), key=lambda item: item[1])
+    return Choice(name, rows, dense, sparse, int(fastest))
 
 
 def _called(layer: Callable[..., Any], value: Tensor) -> Callable[[], Any]:
@@ -145,8 +146,10 @@ def _replace(model: nn.Module, name: str, chunk: int) -> None:
     path = name.removesuffix(".weight")
     parent, _, child = path.rpartition(".")
     layer = model.get_submodule(path)
-    bias = None if layer.bias is None else layer.bias.detach()  # type: ignore[union-attr]
-    setattr(model.get_submodule(parent), child, SparseLinear(layer.weight, bias, chunk))  # type: ignore[arg-type]
+    if not isinstance(layer, nn.Linear):
+        raise ValueError(f"{path} is no linear layer")
+    bias = None if layer.bias is None else layer.bias.detach()
+    setattr(model.get_submodule(parent), child, SparseLinear(layer.weight, bias, chunk))
 
 
 def save_sparse(model: nn.Module, path: str | os.PathLike[str]) -> Path:
@@ -178,10 +181,12 @@ def load_sparse(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
         layers: dict[str, Any] = json.loads(metadata["layers"])
         state = model.state_dict()
         for name, layer in layers.items():
-            parts = (tensors.pop(f"{name}.{part}") for part in ("crow", "col", "values"))
+            crow, col, values = (tensors.pop(f"{name}.{p}") for p in ("crow", "col", "values"))
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message=".*Sparse CSR.*")
-                csr = torch.sparse_csr_tensor(*parts, layer["shape"], check_invariants=True)
+                csr = torch.sparse_csr_tensor(
+                    crow, col, values, layer["shape"], check_invariants=True
+                )
             state[f"{name}.weight"] = csr.to_dense()
         model.load_state_dict({**state, **tensors}, strict=True)
         for name, layer in layers.items():

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,16 +171,12 @@ def _semi_structured(run: Loaded, batches: Sequence[int]) -> Exported:
         with torch.inference_mode():
             return module.logits(module.model, cast)
 
-    difference = _check("nm", answer(sparse, largest), wanted, None)
-    seconds = {
-        size: median_seconds(
-            {
-                "dense": lambda b=batch: answer(dense, b),
-                "nm": lambda b=batch: answer(sparse, b),
-            }
-        )
-        for size, batch in ((size, run.data.example_batch(size)) for size in batches)
-    }
+    difference = _check(run, "nm", answer(sparse, largest), wanted, None)
+    seconds = {}
+    for size in batches:
+        batch = run.data.example_batch(size)
+        ways = {"dense": partial(answer, dense, batch), "nm": partial(answer, sparse, batch)}
+        seconds[size] = median_seconds(ways)
     return Exported(run.run_id, "nm", None, None, difference, seconds, remark)
 
 
@@ -206,7 +203,10 @@ def _time(
     seconds = {}
     for size in batches:
         batch = run.data.example_batch(size)
-        ways = {"dense": lambda b=batch: run.logits(b), target: make(batch)}
+        ways: dict[str, Callable[[], Any]] = {
+            "dense": partial(run.logits, batch),
+            target: make(batch),
+        }
         seconds[size] = median_seconds(ways)
     return seconds
 
@@ -256,8 +256,8 @@ def print_table(done: Sequence[Exported]) -> None:
     table.add_column("remark", overflow="fold")
     for one in done:
         times = [_say(one.seconds[size], one.target) for size in sizes]
-        size = "" if one.bytes is None else f"{one.bytes:,}"
-        table.add_row(one.run_id, size, f"{one.difference:.2g}", *times, one.remark)
+        count = "" if one.bytes is None else f"{one.bytes:,}"
+        table.add_row(one.run_id, count, f"{one.difference:.2g}", *times, one.remark)
     make_console().print(table)
 
 

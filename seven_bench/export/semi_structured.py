@@ -40,7 +40,8 @@ def make_semi_structured(model: nn.Module, names: Iterable[str]) -> nn.Module:
     check_semi_structured(model, names)
     model.to("cuda", DTYPE)
     for name in names:
+        weight = model.get_parameter(name).detach()
+        compressed = torch.sparse.to_sparse_semi_structured(weight)
         layer = model.get_submodule(name.removesuffix(".weight"))
-        compressed = torch.sparse.to_sparse_semi_structured(layer.weight.detach())  # type: ignore[union-attr]
         layer.weight = nn.Parameter(compressed, requires_grad=False)
     return model
