@@ -171,7 +171,7 @@ def _semi_structured(run: Loaded, batches: Sequence[int]) -> Exported:
         with torch.inference_mode():
             return module.logits(module.model, cast)
 
-    difference = _check(run, "nm", answer(sparse, largest), wanted, None)
+    difference = _check("nm", answer(sparse, largest), wanted, None)
     seconds = {}
     for size in batches:
         batch = run.data.example_batch(size)
