@@ -103,6 +103,7 @@ def matrix(methods: Iterable[Choice]) -> list[Row]:
         if pruner.timing == "none":
             continue
         check_whole(pruner)
+        assert pruner.score is not None  # it is whole
         check_target(pruner.score, "pruner.score")
         for timing in allowed_timings(pruner):
             distributions = {

@@ -60,6 +60,7 @@ def perform(composed: DictConfig) -> float | None:
     if record is None:
         from seven_bench.running.run import run
 
+        interrupts.check()  # an import may have swallowed it
         try:
             record, verb = run(settings), "done"
         except BusyError as error:
