@@ -35,8 +35,9 @@ def write_tensors(
         try:
             save_file(tensors, draft, metadata)
         except SafetensorError as error:  # its only reason to refuse tensors: the disk
-            full = "os error 28" in str(error)
-            raise OSError(errno.ENOSPC if full else errno.EIO, str(error), str(path)) from error
+            if "os error 28" in str(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+            raise OSError(errno.EIO, str(error), str(path)) from error
         sort_metadata(draft)
     return path
 
