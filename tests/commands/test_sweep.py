@@ -29,8 +29,8 @@ def test_cells_have_their_own_settings_and_typed_values_win(tmp_path):
         f"output_root={tmp_path}",
     )
     assert done.returncode == 0, done.stderr
-    # a dense run and seven methods, at the typed sparsity, for two seeds
-    assert "16 runs: 0 done, 16 to do" in done.stdout
+    # a dense run and nine methods, at the typed sparsity, for two seeds
+    assert "20 runs: 0 done, 20 to do" in done.stdout
     assert not list(tmp_path.rglob("result.json"))
 
 
