@@ -17,7 +17,9 @@ KNOWN = {  # a change here renames everybody's runs: use the ledger of identity.
     "pruner=snip finetune=llrd control=shuffle start=init": (
         "digits/vit_digits/snip/s0.9/seed0-95a63333"
     ),
-    "pruner=rigl prunable=[patch_embedding]": "digits/vit_digits/rigl/s0.9/seed0-6c94bb0a",
+    "pruner=rigl prunable.include=[patch_embedding]": (
+        "digits/vit_digits/rigl/s0.9/seed0-6c94bb0a"
+    ),
     "pruner=grasp model=tiny_vit start=init": "digits/tiny_vit/grasp/s0.9/seed0-cdd851dc",
 }
 
