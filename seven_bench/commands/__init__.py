@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -41,11 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wants_trace = os.environ.get(FULL_ERROR) == "1"  # as the user set it, before a run does
     try:
         with interrupts.watched():
-            return _main(given)
+            code = _main(given)
+            sys.stdout.flush()
+            return code
     except interrupts.Interrupted as error:
         more = "" if given[:1] and given[0] in VERBS else ": the same command goes on from there"
         print(f"{error}{more}", file=sys.stderr)
         return error.code
+    except BrokenPipeError:  # whoever reads this, as `head`, has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except Exception as error:
         if wants_trace:
             raise

@@ -1,14 +1,17 @@
 """The front door: one program, one style of error, quick to open."""
 
 import resource
+import signal
 import subprocess
+import sys
+from subprocess import PIPE
 
 import pytest
 
 from seven_bench import __version__
 from seven_bench.commands import VERBS, build_parser, completions, main
 from seven_bench.settings.conf import conf_dir
-from tests.conftest import program
+from tests.conftest import ROOT, program
 
 SLACK = 3  # for a busy machine; the limits themselves are 1.0 s and 0.6 s of user time
 
@@ -100,3 +103,12 @@ def test_completion_of_settings_is_hydras():
 
 def test_one_parser_knows_all_verbs():
     assert all(verb in build_parser("list").format_help() for verb in VERBS)
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    command = [sys.executable, "-m", "seven_bench", "list", "--matrix"]
+    with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 128 + signal.SIGPIPE
