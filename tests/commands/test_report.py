@@ -50,9 +50,10 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_family_is_chosen_before_looking(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two methods at one sparsity are one test, for which six seeds do; four methods are not."""
+    monkeypatch.setenv("COLUMNS", "160")  # words are not broken over two lines
     for seed in range(6):
         for rank, pruner in enumerate(("a", "b", "c", "d")):
             for sparsity in (0.5, 0.9):

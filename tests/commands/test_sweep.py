@@ -6,7 +6,8 @@ from importlib.util import find_spec
 
 import pytest
 
-from seven_bench.store.record import read_record
+from seven_bench.store.integrity import fingerprints
+from seven_bench.store.record import read_record, write_record
 from seven_bench.store.run_folder import BusyError, RunFolder
 from tests.conftest import program
 
@@ -107,7 +108,8 @@ def test_two_hundred_finished_runs_are_passed_over_quickly(tmp_path, make_config
             for name in ("config.yaml", "masks.safetensors", "model.safetensors"):
                 (folder / name).write_bytes(b"x")
             record = SAMPLE | {"run_id": identify(config).run_id, "seed": seed}
-            (folder / "result.json").write_text(json.dumps(record))
+            record["integrity"] = {"files": fingerprints(folder)}
+            write_record(folder / "result.json", record)
     began = time.perf_counter()
     done = program(
         "-m",
