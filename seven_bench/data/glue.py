@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seven_bench.data.rows import load_rows
+from seven_bench.data.rows import load_rows, read_labels, read_texts
 from seven_bench.data.samplers import hold_out
 from seven_bench.data.task_data import Splits
 from seven_bench.data.text import TextData
 from seven_bench.data.tokens import TextDataset, tokenize
 from seven_bench.errors import ConfigError
+
+Texts = tuple[list[list[str]], list[Any]]  # columns of texts, and labels
 
 
 class GlueData(TextData):
@@ -28,10 +30,11 @@ class GlueData(TextData):
         scored = list(self.options.get("scored", ["validation"]))
         rows = load_rows(self.files, self.hub, ("train", *scored), self.hub_config)
         train, held_out = hold_out(len(rows["train"]), self.options.get("train_examples"))
+        whole = self._texts(rows["train"], "train")
         parts = {
-            "train": self._texts(rows["train"].select(train.tolist())),
-            "validation": self._texts(rows["train"].select(held_out.tolist())),
-            "test": _joined([self._texts(rows[split]) for split in scored]),
+            "train": _chosen(whole, train.tolist()),
+            "validation": _chosen(whole, held_out.tolist()),
+            "test": _joined([self._texts(rows[split], split) for split in scored]),
         }
         texts, _ = parts["train"]
         self.tokenizer = self.make_tokenizer(text for column in texts for text in column)
@@ -42,11 +45,13 @@ class GlueData(TextData):
             splits["test"].columns["part"] = part  # type: ignore[attr-defined]
         return splits
 
-    def _texts(self, rows: Any) -> tuple[list[list[str]], list[Any]]:
-        labels = list(rows["label"])
-        if any(label is None or label < 0 for label in labels):
-            raise ConfigError(f"{self.hub} {self.hub_config}: this split has no labels")
-        return [list(rows[column]) for column in self.options["columns"]], labels
+    def _texts(self, rows: Any, split: str) -> Texts:
+        place, regression = self.place(split), bool(self.options.get("regression"))
+        texts = [read_texts(rows, column, place) for column in self.options["columns"]]
+        labels = read_labels(rows, "label", place, regression)
+        if regression and any(label < 0 for label in labels):
+            raise ConfigError(f"{place}: this split has no labels")
+        return texts, labels
 
     def _dataset(self, texts: list[list[str]], labels: list[Any]) -> TextDataset:
         first, second = texts[0], texts[1] if len(texts) > 1 else None
@@ -64,6 +69,11 @@ class GlueData(TextData):
         return labels[columns["part"] == 0] if "part" in columns else labels
 
 
-def _joined(parts: list[tuple[list[list[str]], list[Any]]]) -> tuple[list[list[str]], list[Any]]:
+def _chosen(part: Texts, rows: list[int]) -> Texts:
+    columns, labels = part
+    return [[column[row] for row in rows] for column in columns], [labels[row] for row in rows]
+
+
+def _joined(parts: list[Texts]) -> Texts:
     columns = zip(*(texts for texts, _ in parts), strict=True)
     return [list(chain(*column)) for column in columns], list(chain(*(ls for _, ls in parts)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from seven_bench.data.rows import load_rows
+from seven_bench.data.rows import load_rows, read_labels
 from seven_bench.data.samplers import hold_out
 from seven_bench.data.task_data import Splits, TaskData
 from seven_bench.errors import ConfigError
@@ -105,9 +105,9 @@ class ImageData(TaskData):
         if self.options.get("lazy"):
             return self._load_lazily()
         rows = self._rows()
-        pixels, labels = self._tensors(rows["train"])
+        pixels, labels = self._tensors(rows["train"], "train")
         train, held_out = hold_out(len(labels), self.options.get("train_examples"))
-        scored, scored_labels = self._tensors(rows[self.scored])
+        scored, scored_labels = self._tensors(rows[self.scored], self.scored)
         return {
             "train": Pixels(pixels[train], labels[train], self.normalize),
             "validation": Pixels(pixels[held_out], labels[held_out], self.normalize),
@@ -120,16 +120,32 @@ class ImageData(TaskData):
 
     def _rows(self) -> Any:
         rows = load_rows(self.files, self.hub, ("train", self.scored))
-        feature = rows["train"].features[self.options["label_column"]]
+        feature = rows["train"].features.get(self.options["label_column"])
         self.class_names = list(getattr(feature, "names", None) or [])
         return rows
 
-    def _tensors(self, rows: Any) -> tuple[Tensor, Tensor]:
-        images = [np.asarray(i.convert("RGB")) for i in rows[self.options["image_column"]]]
+    def _tensors(self, rows: Any, split: str) -> tuple[Tensor, Tensor]:
+        labels = read_labels(rows, self.options["label_column"], self.place(split))
+        images = [np.asarray(image) for image in self._pictures(rows, split)]
+        if not images:
+            raise ConfigError(f"{self.place(split)}: it has no rows")
         if len({image.shape for image in images}) != 1:
             raise ConfigError("images differ in size: this task's data needs `task.data.lazy=true`")
-        labels = torch.tensor(list(rows[self.options["label_column"]]), dtype=torch.int64)
-        return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), labels
+        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
+        return pixels, torch.tensor(labels, dtype=torch.int64)
+
+    def _pictures(self, rows: Any, split: str) -> Iterator[Image.Image]:
+        """Each image decoded. Raises ConfigError, with the row, where one is none."""
+        column, row = self.options["image_column"], 0
+        if column not in rows.column_names:
+            place, known = self.place(split), ", ".join(rows.column_names)
+            raise ConfigError(f"{place}: no column {column}; it has {known}")
+        try:
+            for image in rows[column]:
+                yield image.convert("RGB")
+                row += 1
+        except (OSError, ValueError, SyntaxError, AttributeError) as error:
+            raise ConfigError(f"{self.place(split)}: row {row} has no {column}: {error}") from error
 
     def _load_lazily(self) -> Splits:
         if self.files and not parquet_files(self.files["train"]):
@@ -140,7 +156,7 @@ class ImageData(TaskData):
             parts = {
                 split: (
                     part[self.options["image_column"]],
-                    list(part[self.options["label_column"]]),
+                    read_labels(part, self.options["label_column"], self.place(split)),
                 )
                 for split, part in rows.items()
             }

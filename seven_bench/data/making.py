@@ -32,4 +32,5 @@ def make_data(settings: Settings, batch_size: int) -> TaskData:
         hub_config=task.source.config,
         **further,
     )
+    data.classes = task.classes
     return data

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from seven_bench.errors import ConfigError
 from seven_bench.settings.digests import digest_files
 from seven_bench.settings.hub import reachable
+from seven_bench.settings.node import shown
 from seven_bench.settings.sources import SMALL, parquet_files
 
 
@@ -73,6 +76,46 @@ def _read_parquet(path: Path) -> Any:
         return datasets.load_dataset(
             "parquet", data_files=names, split="train", cache_dir=str(cache)
         )
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        # the last three: what a file says of its own columns is no description of any
         reason = str(error.__cause__ or error).splitlines()[0]
         raise ConfigError(f"cannot read {path}: {reason}") from error
+
+
+def read_texts(rows: Any, column: str, place: object) -> list[str]:
+    """A column of texts; `place` is what messages call its file.
+
+    Raises: ConfigError, with the row, where one is no text.
+    """
+    return _read_column(rows, column, place, lambda value: isinstance(value, str), "a text")
+
+
+def read_labels(rows: Any, column: str, place: object, regression: bool = False) -> list[Any]:
+    """A column of classes from 0, or of finite numbers.
+
+    Raises: ConfigError, with the row, where one is not; -1 is how the hub hides labels.
+    """
+
+    def allowed(value: Any) -> bool:
+        if regression:
+            return type(value) in (int, float) and math.isfinite(value)
+        return type(value) is int and 0 <= value < 2**31
+
+    what = "a finite number" if regression else "a whole number from 0 (-1: it has no labels)"
+    return _read_column(rows, column, place, allowed, what)
+
+
+def _read_column(
+    rows: Any, column: str, place: object, allowed: Callable[[Any], bool], what: str
+) -> list[Any]:
+    if column not in rows.column_names:
+        raise ConfigError(f"{place}: no column {column}; it has {', '.join(rows.column_names)}")
+    try:
+        values = list(rows[column])
+    except (OSError, RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{place}: the column {column} cannot be read: {reason}") from error
+    for row, value in enumerate(values):
+        if not allowed(value):
+            raise ConfigError(f"{place}: row {row} has {column}={shown(value)}: allowed is {what}")
+    return values

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from seven_bench.data.samplers import InOrder, SeededBatches, TrainLoader, loader
+from seven_bench.errors import ConfigError
 from seven_bench.ranks import rank, world
 
 Splits = dict[str, Dataset[Any]]
@@ -45,6 +46,7 @@ class TaskData(pl.LightningDataModule):
         self.seed, self.batch_size, self.eval_batch_size = seed, batch_size, eval_batch_size
         self.files, self.hub, self.hub_config = files, hub, hub_config
         self.workers, self.options = workers, options
+        self.classes: int | None = None  # labels are below it, where it is known
 
     def load(self) -> Splits:
         """The splits `train`, `validation` and `test`; `dataset[indices]` is a whole batch."""
@@ -52,7 +54,28 @@ class TaskData(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         if not hasattr(self, "splits"):
-            self.splits = self.load()
+            splits = self.load()
+            if self.classes is not None:
+                self._check_classes(splits, self.classes)
+            self.splits = splits
+
+    def place(self, split: str) -> str:
+        """What a message calls a split by the hub's name: its file, or its name on the hub."""
+        if (file := self.files.get(split)) is not None:
+            return str(file)
+        return "/".join(filter(None, (self.hub, self.hub_config, split)))
+
+    def _check_classes(self, splits: Splits, classes: int) -> None:
+        for name, split in splits.items():
+            labels = getattr(split, "columns", {}).get("labels")
+            if labels is None or labels.is_floating_point() or not len(labels):
+                continue
+            if (highest := int(labels.max())) >= classes:
+                places = ", ".join(map(str, self.files.values())) or self.hub
+                raise ConfigError(
+                    f"{places}: a label of {name} is {highest}: allowed are 0 to {classes - 1} "
+                    f"(task.classes={classes})"
+                )
 
     def size(self, split: str) -> int:
         return len(self.splits[split])  # type: ignore[arg-type]

@@ -239,6 +239,8 @@ def _words(annotation: Any, parts: list[Any], field: FieldInfo) -> str:
         low, high = bounds.get("ge", bounds.get("gt")), bounds.get("le", bounds.get("lt"))
         if "ge" in bounds and "le" in bounds:
             return f"a number from {low:g} to {high:g}"
+        if low is None or high is None:
+            return "a number"
         left, right = "[" if "ge" in bounds else "(", "]" if "le" in bounds else ")"
         return f"a number in {left}{low:g}, {high:g}{right}"
     if bool in parts:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from seven_bench.data import rows
+from seven_bench.data.glue import GlueData
 from seven_bench.data.rows import load_rows
 from seven_bench.errors import ConfigError
 from seven_bench.settings.model import Source
@@ -63,3 +64,33 @@ def test_a_broken_file_is_named_in_one_line(
     with pytest.raises(ConfigError, match=r"cannot read .*train\.parquet: \w") as error:
         load_rows({"train": path}, None, ("train",))
     assert "\n" not in str(error.value)
+
+
+SOUND = {"sentence": [f"film {n}" for n in range(20)], "label": [n % 2 for n in range(20)]}
+WRONG = {
+    "labels as text": ({"label": ["good"] * 20}, "row 0 has label=good: allowed is a whole number"),
+    "no label": ({"label": [0, 1, None] * 7}, "row 2 has label=null: allowed is a whole number"),
+    "a hidden label": ({"label": [0, -1] * 10}, "row 1 has label=-1: allowed is a whole number"),
+    "half a label": ({"label": [0.5] * 20}, "row 0 has label=0.5: allowed is a whole number"),
+    "no text": ({"sentence": ["a", None] * 10}, "row 1 has sentence=null: allowed is a text"),
+    "numbers for texts": ({"sentence": [7] * 20}, "row 0 has sentence=7: allowed is a text"),
+    "a label too many": ({"label": [0, 5] * 10}, "is 5: allowed are 0 to 1 (task.classes=2)"),
+    "another column": ({"label": None}, "no column label; it has sentence"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_rows_that_are_none_are_named_by_file_and_row(name: str, tmp_path: Path) -> None:
+    change, words = WRONG[name]
+    found = {key: values for key, values in {**SOUND, **change}.items() if values is not None}
+    size = min(map(len, found.values()))
+    path = tmp_path / "train.parquet"
+    pq.write_table(pa.table({key: values[:size] for key, values in found.items()}), path)
+    data = GlueData(
+        seed=0, batch_size=8, files={"train": path, "validation": path}, tokenizer="data",
+        columns=["sentence"], max_length=9, vocabulary=50,
+    )  # fmt: skip
+    data.classes = 2
+    with pytest.raises(ConfigError) as error:
+        data.setup()
+    assert str(error.value).startswith(str(path)) and words in str(error.value)
