@@ -217,8 +217,9 @@ def best_spans(
     return score, first, first + place % longest
 
 
-def answer_texts(batch: dict[str, Any], logits: Tensor, longest: int) -> list[str]:
-    """The answer to each question of a batch of `Questions`, as text of its paragraph.
+def answer_spans(batch: dict[str, Any], logits: Tensor, longest: int) -> list[tuple[int, int]]:
+    """The answer to each question of a batch of `Questions`: its first character in the paragraph
+    and the one after its last; (-1, -1) where no window holds any of the paragraph.
 
     Args:
         logits: start and end [windows, 2, tokens].
@@ -230,10 +231,16 @@ def answer_texts(batch: dict[str, Any], logits: Tensor, longest: int) -> list[st
         score = float(scores[window])
         if question not in best or score > best[question][0]:
             best[question] = (score, window)
-    texts = []
-    for question, context in enumerate(batch["context"]):
+    spans = []
+    for question in range(len(batch["context"])):
         score, window = best[question]
         begin = int(batch["from"][window, firsts[window]])
         stop = int(batch["to"][window, lasts[window]])
-        texts.append(context[begin:stop] if score > -torch.inf else "")
-    return texts
+        spans.append((begin, stop) if score > -torch.inf else (-1, -1))
+    return spans
+
+
+def answer_texts(batch: dict[str, Any], spans: Sequence[tuple[int, int]]) -> list[str]:
+    """The text of each span of `answer_spans`; that of none is empty."""
+    pairs = zip(batch["context"], spans, strict=True)
+    return [context[begin:stop] if begin >= 0 else "" for context, (begin, stop) in pairs]

@@ -38,13 +38,15 @@ from seven_bench.settings.identity import (
     threads,
 )
 from seven_bench.settings.model import Settings
-from seven_bench.store.files import CHECKPOINT, MASKS, MODEL, RECORD
+from seven_bench.store.files import CHECKPOINT, MASKS, MODEL, PREDICTIONS, RECORD
 from seven_bench.store.integrity import fingerprints
 from seven_bench.store.masks import write_masks
+from seven_bench.store.predictions import write_predictions
 from seven_bench.store.record import read_record, write_record
 from seven_bench.store.run_folder import RunFolder
 from seven_bench.store.schema import SCHEMA_VERSION
 from seven_bench.store.tensors import write_tensors
+from seven_bench.training.answers import Answers
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import environment, peak_memory_bytes, reset_process
@@ -147,9 +149,13 @@ def _work(
         log.warning("nothing is left of %s", layer)
 
     evaluation_began = time.perf_counter()
-    last = evaluate(module, data, device, trained.last)
+    answers = Answers()  # of the epoch that is chosen
     same = trained.best_epoch == trained.last_epoch
-    best = last if same else evaluate(module, data, device, trained.best)
+    takes_last = same or settings.select == "last"
+    last = evaluate(module, data, device, trained.last, answers if takes_last else None)
+    best = last
+    if not same:
+        best = evaluate(module, data, device, trained.best, None if takes_last else answers)
     chosen = trained.best if settings.select == "best" else trained.last
     model.load_state_dict(chosen)
     evaluation = time.perf_counter() - evaluation_began
@@ -162,6 +168,7 @@ def _work(
     if ranks.rank() == 0:
         write_masks(masks, folder / MASKS)
         _save_model(model, folder / MODEL)
+        _save_answers(answers, data, record, folder / PREDICTIONS)
         one = move_data_to_device(data.example_batch(1), next(model.parameters()).device)
         record["efficiency"] = efficiency(model, module.logits, one, masks, folder / MODEL)
         record["integrity"] = {"files": fingerprints(folder)}
@@ -301,3 +308,16 @@ def _save_model(model: nn.Module, path: Path) -> None:
             state[name] = value.clone()
         taken.add(value.data_ptr())
     write_tensors(state, path)
+
+
+def _save_answers(answers: Answers, data: TaskData, record: Record, path: Path) -> None:
+    """What was answered to each scored example; nothing where it cannot be kept, which is said."""
+    split, content = record["metric"]["split"], record["recipe"]["task.data_fingerprint"]
+    items = f"{record['task']} {split} {content}"
+    try:
+        answered = answers.in_order(data.eval_batches("test"), items)
+    except ValueError as error:
+        path.unlink(missing_ok=True)  # of an earlier life of this run
+        log.warning("predictions are not kept: %s", error)
+    else:
+        write_predictions(answered, path)

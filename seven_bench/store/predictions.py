@@ -9,7 +9,7 @@ with the same one are paired example by example), `classes` (of kind "class") an
             confidence, runner_up  uint16, the largest and the second probability in 65,535ths
             brier                  uint16, the squared distance to the label, in 65,535ths of 2
     score   label, predicted       float32
-    span    start, end             int32, places in the context; -1: no answer
+    span    start, end             int32, characters [start, end) of the context; -1: no answer
             exact                  uint8, 1 where it is an accepted answer
             f1                     uint16, in 65,535ths
 
@@ -28,8 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from seven_bench.store.atomic import replacing
-from seven_bench.store.tensors import read_tensors, sort_metadata
+from seven_bench.store.tensors import read_tensors, write_arrays
 
 FORMAT = "seven_bench.predictions/1"
 STEPS = 65_535  # of a fraction in 16 bits: rounding is off by 0.000008 at most
@@ -160,9 +159,7 @@ def _pack(fractions: NDArray[np.float64]) -> NDArray[np.uint16]:
 
 
 def write_predictions(predictions: Predictions, path: str | os.PathLike[str]) -> None:
-    """Writes a file, atomically; the same predictions make the same bytes."""
-    from safetensors.numpy import save_file
-
+    """Writes a file, atomically; the same predictions make the same bytes. Raises: OSError."""
     metadata = {
         "format": FORMAT,
         "kind": predictions.kind,
@@ -170,10 +167,8 @@ def write_predictions(predictions: Predictions, path: str | os.PathLike[str]) ->
         "classes": str(predictions.classes),
         "checksum": predictions.checksum(),
     }
-    with replacing(os.fspath(path)) as draft:
-        arrays = {n: np.ascontiguousarray(array) for n, array in predictions.columns.items()}
-        save_file(arrays, draft, metadata)
-        sort_metadata(draft)
+    arrays = {n: np.ascontiguousarray(array) for n, array in predictions.columns.items()}
+    write_arrays(arrays, path, metadata)
 
 
 def read_predictions(path: str | os.PathLike[str]) -> Predictions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from seven_bench.store.atomic import replacing
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -27,22 +28,39 @@ def write_tensors(
 
     Raises: OSError, with the path, when the disk refuses.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    path = Path(path)
+    return _write(save_file, tensors, Path(path), metadata)
+
+
+def write_arrays(
+    arrays: dict[str, NDArray[Any]],
+    path: str | os.PathLike[str],
+    metadata: dict[str, str] | None = None,
+) -> Path:
+    """As `write_tensors`, of contiguous NumPy arrays, without torch."""
+    from safetensors.numpy import save_file
+
+    return _write(save_file, arrays, Path(path), metadata)
+
+
+def _write(
+    save: Callable[..., None], tensors: Any, path: Path, metadata: dict[str, str] | None
+) -> Path:
+    from safetensors import SafetensorError
+
     with replacing(path) as draft:
         try:
-            save_file(tensors, draft, metadata)
+            save(tensors, draft, metadata)
         except SafetensorError as error:  # its only reason to refuse tensors: the disk
             if "os error 28" in str(error):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
             raise OSError(errno.EIO, str(error), str(path)) from error
-        sort_metadata(draft)
+        _sort_metadata(draft)
     return path
 
 
-def sort_metadata(path: Path) -> None:
+def _sort_metadata(path: Path) -> None:
     """safetensors writes metadata in an order that changes from process to process."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")

@@ -21,6 +21,7 @@ from torch import Tensor
 from seven_bench import interrupts
 from seven_bench.data.task_data import TaskData
 from seven_bench.pruning import MaskSet
+from seven_bench.training.answers import Answers
 from seven_bench.training.context import Context, Device
 from seven_bench.training.curves import PruningCurves
 from seven_bench.training.finetune import Recipe, optimizer_steps
@@ -185,13 +186,23 @@ def _examples(recipe: Recipe, train_size: int, steps: int) -> int:
     return whole * train_size + rest * recipe.batch_size * recipe.accumulate
 
 
-def evaluate(module: TaskModule, data: TaskData, device: Device, state: State) -> dict[str, float]:
-    """The test metrics of a state of the plain model, without their prefix."""
+def evaluate(
+    module: TaskModule,
+    data: TaskData,
+    device: Device,
+    state: State,
+    answers: Answers | None = None,
+) -> dict[str, float]:
+    """The test metrics of a state of the plain model, without their prefix; `answers` takes what is
+    answered to each example.
+    """
     module.model.load_state_dict(state, strict=True)
     trainer = make_trainer(module.recipe, Device(device.accelerator))
     with warnings.catch_warnings():
         _filter_known_warnings()
+        module.answers = answers
         (scores,) = trainer.test(module, datamodule=data, verbose=False)
+        module.answers = None
     return {name.removeprefix("test/"): float(value) for name, value in scores.items()}
 
 

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
+from seven_bench.store.predictions import Predictions
+from seven_bench.training.answers import Answers
 from seven_bench.training.finetune import (
     Finetune,
     Recipe,
@@ -35,7 +37,8 @@ class TaskModule(pl.LightningModule):
 
     `finetune` says which weights are trained, `adapters` are LoRA's when there are any, and
     `teacher` is the model whose outputs are learned from, when there is one: it is no part of the
-    module's state. `shared` names what a batch holds once for all of its examples.
+    module's state. `shared` names what a batch holds once for all of its examples. `answers` takes
+    what is answered to each example of the test set, where somebody wants to keep it.
     """
 
     shared: ClassVar[tuple[str, ...]] = ()
@@ -54,6 +57,7 @@ class TaskModule(pl.LightningModule):
         self.further_parts = nn.ModuleList()
         self.finetune = Finetune()
         self.adapters: Adapters | None = None
+        self.answers: Answers | None = None
         self._teacher: list[nn.Module] = []  # in a list: not registered, not saved
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -74,10 +78,14 @@ class TaskModule(pl.LightningModule):
         """The predictions and the targets that the metrics take."""
         return logits, batch["labels"]
 
-    def outputs(self, batch: Batch) -> tuple[Tensor, Any, Any]:
-        """The mean loss of a batch, the predictions and the targets that the metrics take."""
-        logits = self.logits(self.model, batch)
-        return self.objective(logits, batch), *self.predictions(logits, batch)
+    def answered(self, logits: Tensor, predictions: Any, targets: Any) -> Predictions:
+        """What a run keeps of a batch, example by example: logits, predictions, targets are those
+        of the methods above. Here: of a classification.
+
+        Raises: ValueError where a logit is not finite.
+        """
+        probabilities = logits.detach().cpu().double().softmax(-1)  # float64: ties stay ties
+        return Predictions.of_classes(targets.cpu().numpy(), probabilities.numpy(), "")
 
     def loss(self, batch: Batch) -> Tensor:
         """The mean loss of a batch: what calibration differentiates."""
@@ -159,7 +167,9 @@ class TaskModule(pl.LightningModule):
         self._evaluate(batch, "test")
 
     def _evaluate(self, batch: Batch, stage: str) -> None:
-        loss, predictions, targets = self.outputs(batch)
+        logits = self.logits(self.model, batch)
+        loss = self.objective(logits, batch)
+        predictions, targets = self.predictions(logits, batch)
         parts: Tensor | None = batch.get("part")
         if parts is None:
             self._metrics(stage).update(predictions, targets)
@@ -168,6 +178,12 @@ class TaskModule(pl.LightningModule):
             for index, metrics in enumerate(every):
                 if bool((chosen := parts == index).any()):
                     metrics.update(predictions[chosen], targets[chosen])
+        if stage == "test" and self.answers is not None:
+            try:
+                answered = self.answered(logits, predictions, targets)
+                self.answers.add(answered, None if parts is None else parts == 0)
+            except ValueError as error:
+                self.answers.fault = str(error)
         self.log(
             f"{stage}/loss",
             loss,

@@ -15,10 +15,12 @@ from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassMatthewsCorrCoef,
 )
+from torchmetrics.functional.text import squad
 from torchmetrics.regression import PearsonCorrCoef, SpearmanCorrCoef
 from torchmetrics.text import SQuAD
 
-from seven_bench.data.squad import answer_texts
+from seven_bench.data.squad import answer_spans, answer_texts
+from seven_bench.store.predictions import Predictions
 from seven_bench.training.finetune import Recipe
 from seven_bench.training.module import Batch, TaskModule
 
@@ -105,6 +107,12 @@ class TextModule(TaskModule):
         predicted = logits.squeeze(-1) if self.classes == 1 else logits.argmax(-1)
         return predicted, batch["labels"]
 
+    def answered(self, logits: Tensor, predictions: Any, targets: Any) -> Predictions:
+        if self.classes > 1:
+            return super().answered(logits, predictions, targets)
+        given = predictions.detach().cpu().numpy()
+        return Predictions.of_scores(targets.cpu().numpy(), given, "")
+
 
 class SpanModule(TaskModule):
     """Extractive question answering: start and end of the answer, exact match and F1.
@@ -128,8 +136,19 @@ class SpanModule(TaskModule):
         return (start + F.cross_entropy(logits[:, 1], batch["end_positions"])) / 2
 
     def predictions(self, logits: Tensor, batch: Batch) -> tuple[Any, Any]:
-        texts = answer_texts(batch, logits, self.longest_answer)
-        pairs = zip(batch["id"], texts, strict=True)
-        predicted = [{"id": name, "prediction_text": text} for name, text in pairs]
+        spans = answer_spans(batch, logits, self.longest_answer)
+        texts = answer_texts(batch, spans)
+        predicted = [
+            {"id": name, "prediction_text": text, "span": span}
+            for name, text, span in zip(batch["id"], texts, spans, strict=True)
+        ]
         answers = zip(batch["id"], batch["answers"], strict=True)
         return predicted, [{"id": name, "answers": answer} for name, answer in answers]
+
+    def answered(self, logits: Tensor, predictions: Any, targets: Any) -> Predictions:
+        start, end = zip(*(predicted["span"] for predicted in predictions), strict=True)
+        scores = [squad([p], [t]) for p, t in zip(predictions, targets, strict=True)]
+        exact, f1 = (
+            [float(score[name]) / 100 for score in scores] for name in ("exact_match", "f1")
+        )
+        return Predictions.of_spans(start, end, exact, f1, "")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from seven_bench.data.squad import SquadData, answer_texts, best_spans, make_windows
+from seven_bench.data.squad import SquadData, answer_spans, answer_texts, best_spans, make_windows
 from seven_bench.data.tokenizers import make_tokenizer
 from seven_bench.training.text import SquadScores
 from tests.data.synthetic import write_squad
@@ -122,7 +122,7 @@ def test_a_model_that_knows_the_answers_scores_full_marks(data):
         rows = torch.arange(n)[found]
         logits[rows, 0, batch["start_positions"][found]] = 9
         logits[rows, 1, batch["end_positions"][found]] = 9
-        texts = answer_texts(batch, logits, longest=30)
+        texts = answer_texts(batch, answer_spans(batch, logits, longest=30))
         scores.update(*as_torchmetrics(zip(texts, batch["answers"], strict=True)))
     assert {name: float(value) for name, value in scores.compute().items()} == {
         "exact_match": 1,

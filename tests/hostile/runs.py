@@ -12,11 +12,12 @@ from safetensors.numpy import save_file
 
 from seven_bench.store import files
 from seven_bench.store.integrity import fingerprints
+from seven_bench.store.predictions import Predictions, write_predictions
 from seven_bench.store.record import write_record
 from tests.results.synthetic import make_record, write_masks
 
 #: What a run leaves and its record seals.
-EVERY = (files.RECORD, files.CONFIG, files.MASKS, files.MODEL, files.CURVES)
+EVERY = (files.RECORD, files.CONFIG, files.MASKS, files.MODEL, files.CURVES, files.PREDICTIONS)
 
 
 def write_whole(folder: Path, **changes: Any) -> Path:
@@ -29,6 +30,9 @@ def write_whole(folder: Path, **changes: Any) -> Path:
     (folder / files.STATUS).write_text('{"state": "done", "heartbeat": 1}')
     (folder / files.CURVES).write_text(f"step,loss\n1,{draw.random():.9f}\n")
     write_masks(folder / files.MASKS, {"a.weight": draw.random((8, 8)) < 0.5})
+    probabilities = draw.dirichlet([1.0] * 3, 32)
+    kept = Predictions.of_classes(draw.integers(0, 3, 32), probabilities, "made up")
+    write_predictions(kept, folder / files.PREDICTIONS)
     weights = draw.random((8, 8 + record["seed"]), dtype=np.float32)
     save_file({"a.weight": weights}, folder / files.MODEL)
     write_record(folder / files.RECORD, {**record, "integrity": {"files": fingerprints(folder)}})

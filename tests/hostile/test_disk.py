@@ -15,8 +15,9 @@ from seven_bench.errors import ConfigError
 from seven_bench.running.run import run
 from seven_bench.settings.identity import identify
 from seven_bench.store import atomic
-from seven_bench.store.files import RECORD, STATUS
+from seven_bench.store.files import CURVES, MASKS, MODEL, PREDICTIONS, RECORD, STATUS
 from seven_bench.store.masks import write_masks
+from seven_bench.store.predictions import Predictions, write_predictions
 from seven_bench.store.record import write_record
 from seven_bench.store.run_folder import RunFolder
 from seven_bench.store.tensors import write_tensors
@@ -29,6 +30,7 @@ WRITERS: dict[str, Write] = {
     "record": lambda path: write_record(path, make_record()),
     "tensors": lambda path: write_tensors({"a": torch.zeros(3)}, path),
     "masks": lambda path: write_masks({"a": torch.ones(3) > 0}, path),
+    "predictions": lambda path: write_predictions(Predictions.of_scores([1], [2], "one"), path),
 }
 
 
@@ -108,7 +110,7 @@ def test_a_full_disk_ends_a_run_and_a_rerun_mends_it(
     run(whole)
     theirs = RunFolder(identify(whole).folder(whole.output_root)).path
     assert mine == {path.name for path in theirs.iterdir()}
-    for name in ("masks.safetensors", "model.safetensors", "metrics.csv"):
+    for name in (MASKS, MODEL, PREDICTIONS, CURVES):
         assert (folder.path / name).read_bytes() == (theirs / name).read_bytes(), name
 
 

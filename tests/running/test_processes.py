@@ -13,6 +13,7 @@ from seven_bench import ranks
 from seven_bench.data.samplers import SeededBatches
 from seven_bench.errors import ConfigError
 from seven_bench.running.run import run
+from seven_bench.store.predictions import read_predictions
 from seven_bench.store.run_folder import RunFolder
 from tests.conftest import ROOT, SHORT
 
@@ -91,6 +92,9 @@ def test_a_run_shared_out_is_an_ordinary_run(make_config):
     left = {path.name for path in folder.iterdir()}
     assert left >= {"result.json", "metrics.csv", "masks.safetensors", "model.safetensors"}
     assert not left & {"last.ckpt", ".processes", ".error"}
+    kept = read_predictions(folder / "predictions.safetensors")  # every process scores all of it
+    assert len(kept) == record["metrics"]["test_examples"]
+    assert kept.right.mean() == pytest.approx(record["metric"]["value"], abs=1e-6)
 
 
 def test_the_error_of_a_process_is_the_error_of_the_run(make_config):

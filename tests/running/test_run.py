@@ -146,7 +146,9 @@ def finished(tmp_path_factory):
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("name", ["result.json", "masks.safetensors", "config.yaml"])
+@pytest.mark.parametrize(
+    "name", ["result.json", "masks.safetensors", "predictions.safetensors", "config.yaml"]
+)
 def test_a_damaged_file_is_said_and_the_run_done_again(
     finished, make_config, tmp_path, name, damage, caplog
 ):

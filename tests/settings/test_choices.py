@@ -101,7 +101,8 @@ def assert_works(data, module):
     assert torch.isfinite(loss) and all(p.grad is not None for p in params.values())
     module.eval()
     with torch.no_grad():
-        _, predictions, targets = module.outputs(next(iter(data.test_dataloader())))
+        batch = next(iter(data.test_dataloader()))
+        predictions, targets = module.predictions(module.logits(module.model, batch), batch)
     assert len(predictions) == len(targets)
     metrics = module.metrics["test"]
     metrics.update(predictions, targets)

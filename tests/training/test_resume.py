@@ -62,6 +62,7 @@ def left(config) -> tuple:
         record["metrics"],
         cost,
         {n: v.numpy().tobytes() for n, v in load_file(folder / "model.safetensors").items()},
+        (folder / "predictions.safetensors").read_bytes(),
         (folder / "metrics.csv").read_text(),
     )
 

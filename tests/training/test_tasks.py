@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -20,6 +21,7 @@ from seven_bench.settings.checks import checked
 from seven_bench.settings.conf import conf_dir
 from seven_bench.settings.identity import dense_start, identify
 from seven_bench.store.masks import load_masks
+from seven_bench.store.predictions import read_predictions
 from seven_bench.store.record import read_record
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.context import Context, Device
@@ -91,6 +93,37 @@ def test_a_run_of_every_kind_of_task(config_of, task):
     assert record["metric"]["split"] == ("test" if "cifar" in task else "dev")
     assert record["start"] == "init"
     assert ("zero_shot_accuracy_pruned" in metrics) == task.startswith("clip")
+    assert_predictions_agree(config, record)
+
+
+def assert_predictions_agree(config, record):
+    """The record's metric follows from what is kept, which is in the data's own order."""
+    metrics, kept = (
+        record["metrics"],
+        read_predictions(folder_of(config) / "predictions.safetensors"),
+    )
+    assert "predictions.safetensors" in record["integrity"]["files"]
+    assert len(kept) == metrics["test_examples"]
+    data = make_data(config, 8)
+    data.setup()
+    if kept.kind == "span":
+        assert kept.right.mean() == pytest.approx(metrics["exact_match"], abs=1e-6)
+        assert kept.f1.mean() == pytest.approx(metrics["f1"], abs=1e-5)
+        contexts = data.splits["test"].rows["context"]
+        starts, ends = kept.columns["start"], kept.columns["end"]
+        assert all(
+            0 <= start < end <= len(context)
+            for start, end, context in zip(starts, ends, contexts, strict=True)
+        )
+        return
+    columns = data.splits["test"].columns
+    labels = columns["labels"][columns["part"] == 0] if "part" in columns else columns["labels"]
+    assert torch.from_numpy(kept.columns["label"]).to(labels.dtype).equal(labels)
+    if kept.kind == "score":
+        correlation = np.corrcoef(kept.columns["label"], kept.columns["predicted"])[0, 1]
+        assert correlation == pytest.approx(metrics["pearson"], abs=1e-5)
+    else:
+        assert kept.right.mean() == pytest.approx(metrics["accuracy"], abs=1e-6)
 
 
 def plain_model(name, task):
