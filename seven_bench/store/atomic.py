@@ -33,8 +33,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         with draft.open("rb") as stream:
             os.fsync(stream.fileno())
         os.replace(draft, path)
-    except OSError as error:  # a failed write names no file, a failed open names the draft
-        if error.errno is None or error.filename not in (None, str(draft), draft):
+    except OSError as error:  # a failed write names no file, an open the draft, a move two files
+        named = {str(error.filename or draft), str(error.filename2 or "")}
+        if error.errno is None or str(draft) not in named:
             raise
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:

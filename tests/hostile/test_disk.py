@@ -62,6 +62,13 @@ def test_the_path_is_named_and_the_old_file_stays(
     assert list(tmp_path.iterdir()) == [path], "a partial file is left"
 
 
+def test_a_move_that_fails_names_where_it_goes(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    with pytest.raises(OSError, match="No space left") as error, atomic.replacing(path) as draft:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/made-first", None, str(draft))
+    assert error.value.filename == str(path) and list(tmp_path.iterdir()) == []
+
+
 def test_safetensors_own_error_is_the_disks(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir(mode=0o555)
     target = tmp_path / "a" / "file"
