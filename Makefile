@@ -47,7 +47,7 @@ bench: $(INSTALLED)  ## what pruning costs, as ratios against plain references; 
 gpu: $(INSTALLED)  ## on a CUDA device: checks, then measures, into the README; minutes
 	$(BIN)/python -m tests.gpu
 
-endurance: $(INSTALLED)  ## kills, damaged files, every launcher, 5,000 records: twenty minutes
+endurance: $(INSTALLED)  ## kills, signals, full disks, damage, fuzz, every launcher, 5,000 records: an hour
 	$(BIN)/python -m tests.endurance
 
 clean:  ## everything that was made, but for outputs

@@ -17,7 +17,7 @@ from seven_bench.store.record import write_record
 from tests.results.synthetic import make_record, write_masks
 
 #: What a run leaves and its record seals.
-EVERY = (files.RECORD, files.CONFIG, files.MASKS, files.MODEL, files.CURVES, files.PREDICTIONS)
+EVERY = (files.RECORD, *files.SEALED)
 
 
 def write_whole(folder: Path, **changes: Any) -> Path:
@@ -35,6 +35,7 @@ def write_whole(folder: Path, **changes: Any) -> Path:
     write_predictions(kept, folder / files.PREDICTIONS)
     weights = draw.random((8, 8 + record["seed"]), dtype=np.float32)
     save_file({"a.weight": weights}, folder / files.MODEL)
+    save_file({"a.weight": weights + 1}, folder / files.REWIND)
     write_record(folder / files.RECORD, {**record, "integrity": {"files": fingerprints(folder)}})
     return folder
 
