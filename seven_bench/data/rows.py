@@ -64,7 +64,7 @@ def _read_parquet(path: Path) -> Any:
             whole = pq.ParquetFile(file)  # also of a large one: its footer says if it is whole
             if sum(part.stat().st_size for part in paths) <= SMALL:
                 tables.append(whole.read())
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names in no UTF-8
             raise ConfigError(f"cannot read {file}: {str(error).splitlines()[0]}") from error
     try:
         digest = digest_files(paths)

@@ -66,7 +66,10 @@ def _signals(
                 os.killpg(process.pid, what)
             else:
                 process.send_signal(what)
-        output, errors = process.communicate(timeout=90)
+        try:
+            output, errors = process.communicate(timeout=90)
+        except subprocess.TimeoutExpired:  # somebody holds its output, if it is gone itself
+            raise AssertionError(f"{what.name}: no end; there are {living(root)}") from None
         code = process.returncode
         codes[f"{what.name} {code}"] += 1
         if code != 0:
