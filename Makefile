@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev,joblib,minilm,onnx]'
 	touch $@
 
-demo: $(INSTALLED)  ## prune a real ViT on real digits with eight methods; a table and a page
+demo: $(INSTALLED)  ## prune a real ViT on real digits with nine methods; a table and a page
 	$(BIN)/python -m seven_bench experiment=digits_demo hydra/launcher=parallel \
 	  logger=none output_root=outputs/demo
 	$(BIN)/seven-bench report outputs/demo --out outputs/demo/report
