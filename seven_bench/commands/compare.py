@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seven_bench.commands.options import add_unsealed, print_left_out
+from seven_bench.commands.options import add_results, add_unsealed, print_left_out
 from seven_bench.errors import ConfigError
 from seven_bench.settings.conf import conf_dir
 
@@ -80,13 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PAPER",
         help=f"one of {known}; or a .yaml file of that form",
     )
-    parser.add_argument(
-        "results",
-        nargs="+",
-        type=Path,
-        metavar="RESULTS",
-        help="folders to search for result.json, or such files",
-    )
+    add_results(parser)
     parser.add_argument(
         "--task",
         nargs="+",

@@ -1,4 +1,4 @@
-"""What several verbs share: an option, and how they say what is not, or hardly, to be trusted."""
+"""What several verbs share: arguments, and how they say what is not, or hardly, to be trusted."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from seven_bench.terminal import printable
+
+
+def add_results(parser: argparse.ArgumentParser) -> None:
+    """`RESULTS`: where to look for records."""
+    parser.add_argument(
+        "results",
+        nargs="+",
+        type=Path,
+        metavar="RESULTS",
+        help="folders to search for result.json, or such files",
+    )
 
 
 def add_unsealed(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seven_bench.commands.options import add_unsealed, print_left_out
+from seven_bench.commands.options import add_results, add_unsealed, print_left_out
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -216,13 +216,7 @@ def _free_path(folder: Path, title: str, taken: Sequence[Path]) -> Path:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The verb's own arguments."""
-    parser.add_argument(
-        "results",
-        nargs="+",
-        type=Path,
-        metavar="RESULTS",
-        help="folders to search for result.json, or such files",
-    )
+    add_results(parser)
     parser.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="folder to write to; made if absent"
     )

@@ -104,9 +104,9 @@ class SuiteSweeper(Sweeper):
         done = [job for job in mine if job.folder.record() is not None]
         todo = [job for job in mine if job not in done]
         if not retry_failed:
-            failed = [job for job in todo if job.folder.state() == "failed"]
-            failures += [Failure(job.command, job.folder.reason()) for job in failed]
-            todo = [job for job in todo if job not in failed]
+            failed = _failed_on_disk(todo)
+            failures += failed.values()
+            todo = [job for job in todo if job.folder.path not in failed]
         for job in todo:
             if (damage := job.folder.damage()) is not None:
                 print(f"damaged: {job.folder.path}: {damage}")
@@ -142,8 +142,7 @@ class SuiteSweeper(Sweeper):
             with passed_on():
                 returned = self.launcher.launch(batch, initial_job_idx=0)
         except Interrupted as error:
-            failed = [job for job in todo if job.folder.state() == "failed"]
-            return error, [Failure(job.command, job.folder.reason()) for job in failed]
+            return error, list(_failed_on_disk(todo).values())
         return None, _failed(todo, returned)
 
     def _expand(self, arguments: list[str]) -> list[tuple[str, ...]]:
@@ -211,6 +210,15 @@ def _starts_first(jobs: list[Job]) -> list[Job]:
             first.setdefault(identify(dense_start(job.settings)).run_id, job)
     leading = list(first.values())
     return [*leading, *(job for job in jobs if job not in leading)]
+
+
+def _failed_on_disk(jobs: Iterable[Job]) -> dict[Path, Failure]:
+    """What earlier, or interrupted, work has left as failed, by folder."""
+    return {
+        job.folder.path: Failure(job.command, job.folder.reason())
+        for job in jobs
+        if job.folder.state() == "failed"
+    }
 
 
 def _failed(jobs: Sequence[Job], returned: Sequence[JobReturn]) -> list[Failure]:
