@@ -202,9 +202,9 @@ Stretch = Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?(it|ep)$")]
 
 
 class Trainer(Node):
-    """How weights are trained. `threads` null: all cores."""
+    """How weights are trained. `threads` null: all cores; no epochs: pruned and measured alone."""
 
-    max_epochs: Annotated[Epochs, RECIPE]
+    max_epochs: Annotated[int, Field(ge=0, le=10**6), RECIPE]
     max_steps: Annotated[int | None, Field(ge=1, le=10**9), RECIPE]
     lr: Annotated[Rate, RECIPE]
     batch_size: Annotated[BatchSize, RECIPE]

@@ -34,7 +34,7 @@ State = dict[str, Tensor]
 @dataclass(frozen=True)
 class Trained:
     """The plain model's state, and its masks, after the last and after the best epoch; epochs
-    count from 1.
+    count from 1, and 0 is a run of no epochs.
     """
 
     last: State
@@ -132,10 +132,13 @@ def make_trainer(
 
 
 def fit(module: TaskModule, data: TaskData, pruning: PruningCallback, context: Context) -> Trained:
-    """Trains by the module's recipe; the callback keeps removed weights at zero throughout.
+    """Trains by the module's recipe; the callback keeps removed weights at zero throughout. A
+    recipe of no epochs leaves the weights as they are, but for what was removed.
 
     Raises: ValueError when a method at work did not finish, or a loss is not finite.
     """
+    if not module.recipe.max_epochs:
+        return _untrained(module, pruning)
     best, checkpoint = BestEpoch(context, pruning), context.checkpoint
     callbacks: list[pl.Callback] = [pruning, PruningCurves(pruning), best, *context.callbacks]
     resume = None
@@ -172,6 +175,13 @@ def fit(module: TaskModule, data: TaskData, pruning: PruningCallback, context: C
         examples=_examples(module.recipe, data.size("train"), trainer.global_step),
         seconds=time.perf_counter() - began + (checkpoint.seconds if checkpoint else 0.0),
     )
+
+
+def _untrained(module: TaskModule, pruning: PruningCallback) -> Trained:
+    pruning.masking.start()
+    pruning.pruner.check_finished()
+    state, masks = snapshot(module), pruning.masks
+    return Trained(state, masks, 0, state, masks, 0, examples=0, seconds=0.0)
 
 
 def _check_converged(module: TaskModule) -> None:

@@ -250,3 +250,21 @@ def test_no_home_and_no_key_is_written(tmp_path):
     assert failed.returncode == 1
     for path in (home / "failed").rglob("*.*"):
         assert not path.is_file() or str(home).encode() not in path.read_bytes(), path
+
+
+def test_without_epochs_what_was_pruned_is_measured_as_it_is(tmp_path):
+    given = ("start=init", "sparsity=0.5", f"output_root={tmp_path}")
+    untrained = (*SHORT, "trainer.max_epochs=0")
+    names = ("dense", "random")
+    done = [program(f"pruner={name}", *given, *untrained) for name in names]
+    assert [finished.returncode for finished in done] == [0, 0], done
+    dense, pruned = (next(tmp_path.rglob(f"{name}/*/*/result.json")) for name in names)
+    masks = MaskSet(load_masks(pruned.with_name("masks.safetensors")))
+    before = load_file(dense.with_name("model.safetensors"))
+    after = load_file(pruned.with_name("model.safetensors"))
+    for name, value in before.items():
+        expected = value * masks[name] if name in masks else value
+        assert torch.equal(after[name], expected), name
+    record = read_record(pruned)
+    assert record["cost"]["example_equivalents"]["training"] == 0
+    assert record["metrics"]["last_epoch"] == 0
