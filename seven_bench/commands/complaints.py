@@ -8,7 +8,10 @@ import sys
 from typing import Any
 
 from seven_bench.errors import ConfigError
+from seven_bench.settings.checks import names_of
 from seven_bench.settings.conf import conf_dir
+from seven_bench.settings.model import Settings
+from seven_bench.settings.node import allowed_at, shown
 
 LAUNCHER_EXTRAS = {
     "joblib": "joblib",
@@ -16,6 +19,7 @@ LAUNCHER_EXTRAS = {
     "submitit_slurm": "slurm",
     "submitit_local": "slurm",
 }
+NO_NAME = re.compile(r"null|true|false|[-+]?[\d._]+(e[-+]?\d+)?", re.IGNORECASE)
 
 
 def complain(error: BaseException) -> None:
@@ -27,11 +31,14 @@ def one_line(error: BaseException) -> str:
     """The error's own words, or what they come to; names its kind where it is not the user's."""
     text = str(error).strip()
     if isinstance(error, ConfigError):
-        return text
+        # of a loader's process torch gives the whole trace as the message
+        return text.splitlines()[-1].partition("ConfigError: ")[2] if "\n" in text else text
     if type(error).__module__.partition(".")[0] in ("hydra", "omegaconf"):
         return _of_hydra(text)
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
+    if text.startswith("Config group override must be"):  # Hydra's too
+        return _chosen_group(sys.argv[1:]) or text
     first = text.splitlines()[0] if text else ""
     return first if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {first}"
 
@@ -55,8 +62,26 @@ def _of_hydra(text: str) -> str:
         full = re.search(r"full_key: (\S+)", text)
         key = full.group(1) if full else key
         return f"{key}: no such key{_near(key, known_keys())} (to add a new one: +{key}=...)"
+    merged = re.search(r"Error merging override ([\w.]+)=(.*)", text)
+    if merged and (allowed := allowed_at(Settings, merged[1])):
+        return f"{merged[1]}={shown(merged[2])}: {allowed}{_listed(merged[1], merged[2])}"
     told = text.partition("See https://hydra.cc")[0]
     return " ".join(line.strip() for line in told.splitlines() if line.strip())[:300]
+
+
+def _chosen_group(arguments: list[str]) -> str | None:
+    """Of Hydra's error without a key: the group of settings that is given what names no file."""
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        group = key.lstrip("+").partition("@")[0]
+        if (conf_dir() / group).is_dir() and NO_NAME.fullmatch(value):
+            return f"{argument}: allowed are {', '.join(names_of(group))}"
+    return None
+
+
+def _listed(key: str, value: str) -> str:
+    """`prunable=[pooler]` is what older configs say."""
+    return f", such as prunable.include={value}" if key == "prunable" and value[:1] == "[" else ""
 
 
 def _near(name: str, known: list[str]) -> str:

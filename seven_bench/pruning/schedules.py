@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 Time = str | int | float
+TIMES = "'120it', '2ep' or a fraction in [0, 1]"
 
 
 def steps_of(time: Time, total: int, epoch: int) -> int:
@@ -19,12 +20,26 @@ def steps_of(time: Time, total: int, epoch: int) -> int:
     Raises: ValueError when the time is none of "120it", "2ep", a fraction in [0, 1].
     """
     if isinstance(time, str):
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)(it|ep)", time.strip())
+        match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(it|ep)", time.strip())
         if match:
             return round(float(match[1]) * (epoch if match[2] == "ep" else 1))
     elif isinstance(time, (int, float)) and not isinstance(time, bool) and 0 <= time <= 1:
         return round(time * total)
-    raise ValueError(f"time {time!r}: allowed are '120it', '2ep' or a fraction in [0, 1]")
+    raise ValueError(f"time {time!r}: allowed are {TIMES}")
+
+
+def check_time(name: str, time: Time | None, least: int = 0) -> None:
+    """What can be known of a time before steps are counted; None is allowed.
+
+    Raises: ValueError, with the schedule's key.
+    """
+    try:
+        known = time is None or steps_of(time, 10**9, 10**9) >= least
+    except ValueError:
+        known = False
+    if not known:
+        above = ", above 0" if least else ""
+        raise ValueError(f"schedule.{name}={time!r}: allowed are {TIMES}{above}")
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,9 @@ class OneShot:
     at: Time = 1.0
     name: ClassVar[str] = "one_shot"
 
+    def __post_init__(self) -> None:
+        check_time("at", self.at, least=1)
+
     def plan(self, total: int, epoch: int) -> Plan:
         at = steps_of(self.at, total, epoch)
         if not 1 <= at <= total:
@@ -135,6 +153,25 @@ class _Gradual:
     hold: bool = False
     tail: Time | None = None
     window: Time | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where it fits into no training at all."""
+        check_time("start", self.start)
+        check_time("warmup", self.warmup)
+        check_time("tail", self.tail)
+        check_time("window", self.window, least=1)
+        if self.tail is None:
+            check_time("steps", self.steps, least=1)
+            ends = [self.start, self.steps]
+            if not any(isinstance(time, str) for time in ends) and sum(map(float, ends)) > 1 + 1e-9:
+                raise ValueError(
+                    f"schedule.start={self.start!r} and schedule.steps={self.steps!r} are more "
+                    "than all steps: allowed is a sum up to 1"
+                )
+        if not isinstance(self.every, int) or isinstance(self.every, bool):
+            check_time("every", self.every, least=1)
+        elif self.every < 1:
+            raise ValueError(f"schedule.every={self.every!r}: allowed is a whole number from 1")
 
     def plan(self, total: int, epoch: int) -> Plan:
         start, steps = steps_of(self.start, total, epoch), steps_of(self.steps, total, epoch)
@@ -256,10 +293,13 @@ class CubicFrom(_Gradual):
     initial: float = 0.7
     name: ClassVar[str] = "cubic_from"
 
-    def plan(self, total: int, epoch: int) -> Plan:
-        plan = super().plan(total, epoch)
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.initial < 1:
             raise ValueError(f"schedule.initial={self.initial!r}: allowed is a number in [0, 1)")
+
+    def plan(self, total: int, epoch: int) -> Plan:
+        plan = super().plan(total, epoch)
         if plan.start < 1:
             raise ValueError(f"schedule.start={self.start!r}: the jump follows a step, from 1it on")
         return replace(plan, start=plan.start - plan.every, count=plan.count + 1)

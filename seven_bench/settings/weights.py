@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from functools import cache, lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 
 from seven_bench.errors import ConfigError
 from seven_bench.settings.hub import reachable
 from seven_bench.settings.model import Model, Package, Start
+from seven_bench.settings.sources import package_folder
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
 TOKENIZER = (
@@ -38,9 +38,9 @@ def locate(where: Where, wanted: tuple[str, ...] = WEIGHTS) -> Path:
     if where is None:
         raise ConfigError("start.weights=null: give a folder, or a name on the hub")
     if isinstance(where, Package):
-        spec = find_spec(where.package)
-        if spec is not None and spec.origin is not None:
-            return Path(spec.origin).parent / where.folder
+        installed = package_folder(where.package)
+        if installed is not None:
+            return _holding(installed / where.folder, wanted)
         try:
             return locate(where.hub, wanted)
         except ConfigError as error:
@@ -48,9 +48,7 @@ def locate(where: Where, wanted: tuple[str, ...] = WEIGHTS) -> Path:
             raise ConfigError(f"{error}; or pip install {package}") from error
     folder = Path(where).expanduser()
     if folder.is_dir():
-        if not any(_files(folder, wanted)):
-            raise ConfigError(f"{folder} holds none of {', '.join(wanted)}")
-        return folder
+        return _holding(folder, wanted)
     if str(where).count("/") != 1 or str(where).startswith(("/", ".", "~")):
         raise ConfigError(f"{where}: no such folder, and no name on the hub (owner/name)")
     return _from_hub(str(where), wanted)
@@ -82,6 +80,12 @@ def _from_hub(name: str, wanted: tuple[str, ...]) -> Path:
     if not any(_files(Path(found), wanted)):
         raise ConfigError(f"{name} has none of {', '.join(wanted)} (only safetensors are read)")
     return Path(found)
+
+
+def _holding(folder: Path, wanted: tuple[str, ...]) -> Path:
+    if not any(_files(folder, wanted)):
+        raise ConfigError(f"{folder} holds none of {', '.join(wanted)}")
+    return folder
 
 
 def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:

@@ -19,10 +19,10 @@ CONFIG_ALONE = {
     "typo of a key": (["sparsityy=0.5"], ["sparsityy", "did you mean sparsity"]),
     "typo of a group": (["prunner=snip"], ["prunner", "did you mean pruner"]),
     "typo below a group": (["trainer.lrr=1"], ["trainer.lrr", "did you mean trainer.lr"]),
-    "no epochs": (["trainer.max_epochs=0"], ["trainer.max_epochs=0", "from 1"]),
+    "fewer than no epochs": (["trainer.max_epochs=-1"], ["trainer.max_epochs=-1", "from 0"]),
     "unknown optimizer": (["trainer.optimizer=lion"], ["trainer.optimizer=lion", "adamw"]),
     "unknown precision": (["trainer.precision=8"], ["trainer.precision=8", "bf16-mixed"]),
-    "start's own setting": (["start.train.max_epochs=0"], ["start.train.max_epochs=0", "from 1"]),
+    "start's own setting": (["start.train.max_epochs=-1"], ["start.train.max_epochs=-1", "from 0"]),
     "schedule beyond calibration": (
         ["pruner=seven_pre", "pruner.calibration.examples=320"],
         ["pruner=seven_pre", "120", "10"],

@@ -5,9 +5,14 @@ All tables of wrong inputs are counted here; those of records and files stand wh
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+from seven_bench.commands.complaints import one_line
 from seven_bench.errors import ConfigError
+from seven_bench.running.dry_run import estimate
+from seven_bench.running.run import run
 from tests.commands.test_errors import CONFIG_ALONE, MODEL_BUILT
 from tests.data.test_rows import WRONG as ROWS
 from tests.hostile.test_damage import CASES
@@ -169,7 +174,7 @@ WRONG = {
     "select=3": "select=3: allowed are best, last",
     "start.weights=3": "start.weights=3: allowed is a text, or the keys package, folder, hub",
     "start.train=3": "start.train=3: allowed are the keys max_epochs, max_steps, lr",
-    "start.train.max_epochs=-1": "start.train.max_epochs=-1: allowed is a whole number from 1",
+    "start.train.max_epochs=-1": "start.train.max_epochs=-1: allowed is a whole number from 0",
     "start.train.lr=-1": "start.train.lr=-1: allowed is a number from 0 to 1e+30",
     "data_root=''": "data_root=: allowed is a path",
     "data_root=[a]": "data_root=['a']: allowed is a text, or null",
@@ -205,6 +210,30 @@ WRONG = {
     "+logger.foo=1": "logger.foo: no such key; known are entity, mode, name, project, tags",
     "+task.source.foo=1": "task.source.foo: no such key; known are config, file, files, hub",
     "+task.metric.foo=1": "task.metric.foo: no such key; known are higher_is_better, name",
+    "task.recipe=3": "task.recipe=3: allowed are the keys init, pretrained, after_start",
+    "~task.recipe": "task.recipe is missing: allowed are the keys init, pretrained, after_start",
+    "task.recipe.init=3": "task.recipe.init=3: allowed are the keys max_epochs, lr, batch_size",
+    "task.recipe.init.lr=-1": "task.recipe.init.lr=-1: allowed is a number from 0 to 1e+30",
+    "+task.recipe.foo={}": "task.recipe=foo: allowed are the keys init, pretrained, after_start",
+    "+task.source.files.a=3": "task.source.files.a=3: allowed is a text",
+    "task.image=3": "task.image=3: allowed are the keys size, channels, patch, or null",
+    "start.from=dense": "start.from=dense: allowed are init, pretrained",
+    "task.metric.name=abc": "task.metric.name=abc: allowed are accuracy, loss",
+    "task.source.package=os": "task.source.package=os: task=digits needs a package that holds",
+    "task.source.package=__main__": "task.source.package=__main__: task=digits needs a package",
+    "task.source.package=numpy": "task.source.package=numpy: task=digits needs datasets/data/",
+    "pruner.schedule.start=-3": "pruner.schedule.start=-3: allowed are '120it', '2ep' or a fraction",
+    "pruner.schedule.start=3": "pruner.schedule.start=3: allowed are '120it', '2ep' or a fraction",
+    "pruner.schedule.start=2h": "pruner.schedule.start='2h': allowed are '120it', '2ep' or a",
+    "pruner.schedule.start=-1it": "pruner.schedule.start='-1it': allowed are '120it', '2ep' or a",
+    "pruner.schedule.start=0.9": "schedule.steps=0.5 are more than all steps: allowed is a sum up",
+    "pruner.schedule.steps=0": "pruner.schedule.steps=0: allowed are '120it', '2ep' or a fraction",
+    "pruner.schedule.steps=0ep": "pruner.schedule.steps='0ep': allowed are '120it', '2ep' or a",
+    "pruner.schedule.steps=.inf": "pruner.schedule.steps='.inf': allowed are '120it', '2ep' or",
+    "+pruner.schedule.every=0": "pruner.schedule.every=0: allowed is a whole number from 1",
+    "+pruner.schedule.window=0it": "pruner.schedule.window='0it': allowed are '120it', '2ep' or",
+    "pruner=snip +pruner.schedule.at=2": "pruner.schedule.at=2: allowed are '120it', '2ep' or a",
+    "pruner=gmp_star pruner.schedule.initial=2": "pruner.schedule.initial=2: allowed is a number",
     "+trainer.foo=1": "trainer.foo: no such key; known are accelerator, accumulate",
 }
 
@@ -215,6 +244,49 @@ def test_what_is_wrong_is_one_line(make_config, overrides: str) -> None:
         make_config(*overrides.split(), *([] if "logger" in overrides else ["logger=none"]))
     assert WRONG[overrides] in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+#: What Hydra itself refuses while it composes, as the command line is given it.
+COMPOSED = {
+    "trainer=null": "trainer=null: allowed are default",
+    "trainer=3": "trainer=3: allowed are default",
+    "pruner=null": "pruner=null: allowed are dense, fisher, force",
+    "logger=1e3": "logger=1e3: allowed are none, wandb",
+    "prunable=[pooler]": "prunable=[pooler]: allowed are the keys include, pattern, such as prunable",
+    "task.recipe=[1]": "task.recipe=[1]: allowed are the keys init, pretrained, after_start",
+    "trainer.lrr=1": "trainer.lrr: no such key; did you mean trainer.lr?",
+}
+
+
+@pytest.mark.parametrize("override", COMPOSED)
+def test_what_does_not_compose_is_one_line(
+    make_config, override: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["seven-bench", "seed=0", override])
+    with pytest.raises(Exception, match=r"\w") as caught:
+        make_config(override, *([] if "logger" in override else ["logger=none"]))
+    told = one_line(caught.value)
+    assert told.startswith(COMPOSED[override]) and "\n" not in told
+
+
+#: A score's own arguments: known once its class is, before any work.
+SCORES = {
+    "+pruner.score.foo=1": "seven_bench.pruning.SevenScore: foo: no such key; known are a1, a2,",
+    "pruner.score.a1=abc": "seven_bench.pruning.SevenScore: a1=abc: allowed is a valid number",
+    "pruner.score.signed=1": "seven_bench.pruning.SevenScore: signed=1: allowed is a valid boolean",
+    "pruner.needs=[weights]": "pruner.needs: the file of pruner=seven_dyn says weights, its class",
+}
+
+
+@pytest.mark.parametrize("overrides", SCORES)
+def test_what_a_score_does_not_take_is_one_line(make_config, overrides: str) -> None:
+    settings = make_config(overrides, "logger=none")
+    with pytest.raises(ConfigError) as caught:
+        estimate(settings, {})
+    with pytest.raises(ConfigError) as again:
+        run(settings)
+    assert str(caught.value) == str(again.value) and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(SCORES[overrides])
 
 
 def test_there_are_enough_of_them() -> None:

@@ -102,16 +102,30 @@ def test_a_schedule_that_cannot_finish_says_so_with_both_numbers():
     for schedule, text in (
         (Cubic(start="50it", steps="60it"), "end at step 110, but there are only 100"),
         (Cubic(steps="2it", every=5), "no update every 5"),
-        (Cubic(every=0), "schedule.every=0"),
-        (Cubic(window=0.0), "schedule.window=0.0"),
-        (Cubic(every="0ep"), "schedule.every='0ep'"),
+        (Cubic(window=0.001), "schedule.window=0.001"),
+        (Cubic(every=0.001), "schedule.every=0.001"),
         (CubicFrom(steps=0.5), "schedule.start=0.0: the jump follows a step"),
-        (CubicFrom(start="1it", steps="3it", initial=1.5), "schedule.initial=1.5"),
         (OneShot(at="101it"), "is step 101, but there are 100"),
-        (OneShot(at=0.0), "is step 0"),
+        (OneShot(at=0.001), "is step 0"),
     ):
         with pytest.raises(ValueError, match=text):
             schedule.plan(100, 10)
+
+
+def test_what_fits_into_no_training_is_refused_at_once():
+    for make, text in (
+        (lambda: Cubic(every=0), "schedule.every=0: allowed is a whole number from 1"),
+        (lambda: Cubic(window=0.0), "schedule.window=0.0"),
+        (lambda: Cubic(every="0ep"), "schedule.every='0ep'"),
+        (lambda: Cubic(start=-3), "schedule.start=-3: allowed are '120it'"),
+        (lambda: Cubic(start=0.6, steps=0.5), "are more than all steps"),
+        (lambda: Cubic(steps="9" * 400 + "it"), "schedule.steps='999"),
+        (lambda: CubicFrom(start="1it", steps="3it", initial=1.5), "schedule.initial=1.5"),
+        (lambda: OneShot(at=0.0), "schedule.at=0.0: .* above 0"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            make()
+    assert Cubic(start=0.6, steps=0.5, tail=0.1).plan(10, 10).end == 9, "a tail says what steps are"
 
 
 def test_the_released_count_is_truncated_as_its_code_computes_it():

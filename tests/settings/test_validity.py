@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -17,7 +19,7 @@ from seven_bench.settings.building import build_score
 from seven_bench.settings.identity import dense_start, identify
 from seven_bench.settings.model import Pruner
 from seven_bench.settings.node import read
-from seven_bench.settings.validity import MASKINGS, own_distribution
+from seven_bench.settings.validity import MASKINGS, MEASURED, TOP5, own_distribution
 
 METHODS = [choice for choice in choices("pruner") if choice.node["timing"] != "none"]
 
@@ -151,3 +153,20 @@ def test_a_temperature_is_refused_where_no_loss_has_a_cross_entropy(make_config,
     with pytest.raises(ConfigError, match="temperature=200: the loss of task=glue/stsb has no"):
         make_config("pruner=grasp", *given)
     make_config("pruner=grasp", "pruner.calibration.temperature=null", *given)
+
+
+@pytest.mark.parametrize("path", MEASURED)
+def test_what_a_module_measures_is_what_the_table_says(path):
+    """The table needs no torch; the module's own metrics, of nothing yet, have the names."""
+    from torch import nn
+
+    from seven_bench.training.finetune import Recipe
+
+    given = {"longest_answer": 3} if path.endswith("SpanModule") else {"classes": 101}
+    recipe = Recipe(max_epochs=1, lr=0.1, batch_size=2)
+    module = getattr(importlib.import_module(path.rpartition(".")[0]), path.rpartition(".")[2])
+    found = module(nn.Linear(1, 1), recipe, **given).metrics["test"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that nothing was measured
+        names = {name.removeprefix("test/") for name in found.compute()}
+    assert names == {*MEASURED[path], *(TOP5 if "classes" in given else ())}
