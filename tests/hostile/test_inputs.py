@@ -252,7 +252,7 @@ COMPOSED = {
     "trainer=3": "trainer=3: allowed are default",
     "pruner=null": "pruner=null: allowed are dense, fisher, force",
     "logger=1e3": "logger=1e3: allowed are none, wandb",
-    "prunable=[pooler]": "prunable=[pooler]: allowed are the keys include, pattern, such as prunable",
+    "prunable=[pooler]": "prunable=[pooler]: allowed are the keys include, pattern, such as",
     "task.recipe=[1]": "task.recipe=[1]: allowed are the keys init, pretrained, after_start",
     "trainer.lrr=1": "trainer.lrr: no such key; did you mean trainer.lr?",
 }
