@@ -220,7 +220,7 @@ WRONG = {
     "start.from=dense": "start.from=dense: allowed are init, pretrained",
     "task.metric.name=abc": "task.metric.name=abc: allowed are accuracy, loss",
     "task.source.package=os": "task.source.package=os: task=digits needs a package that holds",
-    "task.source.package=__main__": "task.source.package=__main__: task=digits needs a package",
+    "task.source.package=__main__": "task.source.package=__main__: task=digits needs a",
     "task.source.package=numpy": "task.source.package=numpy: task=digits needs datasets/data/",
     "pruner.schedule.start=-3": "pruner.schedule.start=-3: allowed are '120it', '2ep' or a fraction",
     "pruner.schedule.start=3": "pruner.schedule.start=3: allowed are '120it', '2ep' or a fraction",
