@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seven_bench.data.rows import load_rows, read_labels, read_texts
+from seven_bench.data.rows import check_not_empty, load_rows, read_labels, read_texts
 from seven_bench.data.samplers import hold_out
 from seven_bench.data.task_data import Splits
 from seven_bench.data.text import TextData
@@ -47,11 +47,13 @@ class GlueData(TextData):
 
     def _texts(self, rows: Any, split: str) -> Texts:
         place, regression = self.place(split), bool(self.options.get("regression"))
-        texts = [read_texts(rows, column, place) for column in self.options["columns"]]
+        columns = self.options["columns"]
+        texts = {column: read_texts(rows, column, place) for column in columns}
+        check_not_empty(texts, place)
         labels = read_labels(rows, "label", place, regression)
         if regression and any(label < 0 for label in labels):
             raise ConfigError(f"{place}: this split has no labels")
-        return texts, labels
+        return [*texts.values()], labels
 
     def _dataset(self, texts: list[list[str]], labels: list[Any]) -> TextDataset:
         first, second = texts[0], texts[1] if len(texts) > 1 else None

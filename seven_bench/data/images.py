@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -17,7 +17,26 @@ from seven_bench.data.rows import load_rows, read_labels
 from seven_bench.data.samplers import hold_out
 from seven_bench.data.task_data import Splits, TaskData
 from seven_bench.errors import ConfigError
+from seven_bench.settings.node import shown
 from seven_bench.settings.sources import SYNSETS, image_folders, parquet_files
+
+#: What PIL raises of what is no image, and `datasets` of what it cannot open.
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
+def decoded(image: Any) -> Image.Image:
+    """A picture, or that at a path, in colours. Raises one of UNREADABLE where there is none."""
+    opened = Image.open(image) if isinstance(image, str | Path) else image
+    if not isinstance(opened, Image.Image):
+        raise ValueError(f"{shown(opened)} is not an image")
+    return opened.convert("RGB")
+
+
+def unreadable(place: object, row: int, column: str, error: Exception) -> ConfigError:
+    """That a row has no image, and why."""
+    known = isinstance(error, UnidentifiedImageError)  # names an object in memory
+    reason = "what is there is no image, or of no known kind" if known else error
+    return ConfigError(f"{place}: row {row} has no {column}: {reason}")
 
 
 class Normalize:
@@ -62,28 +81,40 @@ class Lazy(Dataset[dict[str, Any]]):
         labels: [images].
         chosen: the indices this split is made of.
         normalize: its size is that of the centre.
+        place: what messages call the images' file.
     """
 
     def __init__(
-        self, images: Sequence[Any], labels: Tensor, chosen: Tensor, normalize: Normalize
+        self,
+        images: Sequence[Any],
+        labels: Tensor,
+        chosen: Tensor,
+        normalize: Normalize,
+        place: str,
     ) -> None:
         self.images, self.chosen, self.normalize = images, chosen.tolist(), normalize
+        self.place = place
         self.columns = {"labels": labels[chosen]}
 
     def __len__(self) -> int:
         return len(self.chosen)
 
     def __getitem__(self, indices: Sequence[int]) -> dict[str, Any]:
-        pixels = [self._pixels(self.images[self.chosen[index]]) for index in indices]
+        pixels = [self._pixels(self.chosen[index]) for index in indices]
         return {
             "pixel_values": self.normalize(torch.stack(pixels)),
             "labels": self.columns["labels"][torch.as_tensor(indices)],
         }
 
-    def _pixels(self, image: Any) -> Tensor:
+    def _pixels(self, row: int) -> Tensor:
+        """Raises: ConfigError, with the file and the row, where there is no image."""
         size = self.normalize.size
-        opened = Image.open(image) if isinstance(image, (str, Path)) else image
-        picture = opened.convert("RGB")
+        try:
+            picture = decoded(self.images[row])
+        except UNREADABLE as error:
+            paths = isinstance(self.images, list)  # of a folder the file is named, not its number
+            place = self.images[row] if paths else self.place
+            raise unreadable(place, 0 if paths else row, "image", error) from error
         scale = size * 8 / 7 / min(picture.size)
         width, height = (max(size, round(side * scale)) for side in picture.size)
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)
@@ -142,10 +173,10 @@ class ImageData(TaskData):
             raise ConfigError(f"{place}: no column {column}; it has {known}")
         try:
             for image in rows[column]:
-                yield image.convert("RGB")
+                yield decoded(image)
                 row += 1
-        except (OSError, ValueError, SyntaxError, AttributeError) as error:
-            raise ConfigError(f"{self.place(split)}: row {row} has no {column}: {error}") from error
+        except UNREADABLE as error:
+            raise unreadable(self.place(split), row, column, error) from error
 
     def _load_lazily(self) -> Splits:
         if self.files and not parquet_files(self.files["train"]):
@@ -164,11 +195,12 @@ class ImageData(TaskData):
         labels = torch.tensor(train_labels)
         train, held_out = hold_out(len(labels), self.options.get("train_examples"))
         scored, scored_labels = parts[self.scored]
-        everything = torch.arange(len(scored))
+        everything, answers = torch.arange(len(scored)), torch.tensor(scored_labels)
+        place = self.place("train")
         return {
-            "train": Lazy(images, labels, train, self.normalize),
-            "validation": Lazy(images, labels, held_out, self.normalize),
-            "test": Lazy(scored, torch.tensor(scored_labels), everything, self.normalize),
+            "train": Lazy(images, labels, train, self.normalize, place),
+            "validation": Lazy(images, labels, held_out, self.normalize, place),
+            "test": Lazy(scored, answers, everything, self.normalize, self.place(self.scored)),
         }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +87,21 @@ def read_texts(rows: Any, column: str, place: object) -> list[str]:
 
     Raises: ConfigError, with the row, where one is no text.
     """
-    return _read_column(rows, column, place, lambda value: isinstance(value, str), "a text")
+    return read_column(rows, column, place, lambda value: isinstance(value, str), "a text")
+
+
+def check_not_empty(texts: Mapping[str, list[str]], place: object) -> None:
+    """Of each row's texts, by column, one at least has something to read; white space is none.
+
+    Raises: ConfigError, with the row, where all are empty.
+    """
+    for row, parts in enumerate(zip(*texts.values(), strict=True)):
+        if not any(map(str.strip, parts)):
+            which = " and ".join(texts)
+            raise ConfigError(
+                f"{place}: row {row} has {which}={shown(parts[0])}: allowed is a text that is not "
+                "empty"
+            )
 
 
 def read_labels(rows: Any, column: str, place: object, regression: bool = False) -> list[Any]:
@@ -102,12 +116,13 @@ def read_labels(rows: Any, column: str, place: object, regression: bool = False)
         return type(value) is int and 0 <= value < 2**31
 
     what = "a finite number" if regression else "a whole number from 0 (-1: it has no labels)"
-    return _read_column(rows, column, place, allowed, what)
+    return read_column(rows, column, place, allowed, what)
 
 
-def _read_column(
+def read_column(
     rows: Any, column: str, place: object, allowed: Callable[[Any], bool], what: str
 ) -> list[Any]:
+    """A column's values. Raises: ConfigError, with the row, where one is not `what` is allowed."""
     if column not in rows.column_names:
         raise ConfigError(f"{place}: no column {column}; it has {', '.join(rows.column_names)}")
     try:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from seven_bench.data.rows import load_rows
+from seven_bench.data.rows import check_not_empty, load_rows, read_column, read_texts
 from seven_bench.data.samplers import MOST_HELD_OUT
 from seven_bench.data.task_data import Splits
 from seven_bench.data.text import TextData
@@ -32,6 +32,8 @@ class SquadData(TextData):
 
     def load(self) -> Splits:
         rows = load_rows(self.files, self.hub, ("train", "validation"))
+        for split, part in rows.items():
+            _check(part, self.place(split))
         train, held_out = self._split(rows["train"])
         parts = {"train": train, "validation": held_out, "test": rows["validation"]}
         texts = dict.fromkeys([*train["question"], *train["context"]])  # a paragraph counts once
@@ -73,6 +75,32 @@ class SquadData(TextData):
 
     def majority(self, metric: str = "accuracy") -> float | None:
         return None
+
+
+def _check(rows: Any, place: str) -> None:
+    """Raises ConfigError, with the row, where it is no question that its paragraph answers."""
+    texts = {name: read_texts(rows, name, place) for name in ("id", "title", "question", "context")}
+    for name in ("question", "context"):
+        check_not_empty({name: texts[name]}, place)
+    answers = read_column(
+        rows, "answers", place, _is_answered, "one or more of text, each with its answer_start"
+    )
+    for row, (answer, context) in enumerate(zip(answers, texts["context"], strict=True)):
+        if answer["answer_start"][0] + len(answer["text"][0]) > len(context):
+            raise ConfigError(
+                f"{place}: row {row} has answers.answer_start={answer['answer_start'][0]}: allowed "
+                f"is a place in its context of {len(context)} characters"
+            )
+
+
+def _is_answered(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    texts, starts = value.get("text"), value.get("answer_start")
+    if not (isinstance(texts, list) and isinstance(starts, list)) or len(texts) != len(starts):
+        return False
+    known = all(isinstance(text, str) for text in texts)
+    return bool(texts) and known and all(type(start) is int and start >= 0 for start in starts)
 
 
 def make_windows(

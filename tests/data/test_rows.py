@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from PIL import Image
 
 from seven_bench.data import rows
 from seven_bench.data.glue import GlueData
-from seven_bench.data.rows import load_rows
+from seven_bench.data.images import ImageData, Lazy, Normalize
+from seven_bench.data.rows import check_not_empty, load_rows
+from seven_bench.data.squad import SquadData
 from seven_bench.errors import ConfigError
 from seven_bench.settings.model import Source
 from seven_bench.settings.sources import fingerprint
@@ -75,6 +81,11 @@ WRONG = {
     "no text": ({"sentence": ["a", None] * 10}, "row 1 has sentence=null: allowed is a text"),
     "numbers for texts": ({"sentence": [7] * 20}, "row 0 has sentence=7: allowed is a text"),
     "a label too many": ({"label": [0, 5] * 10}, "is 5: allowed are 0 to 1 (task.classes=2)"),
+    "an empty text": (
+        {"sentence": ["a", ""] * 10},
+        "row 1 has sentence=: allowed is a text that is",
+    ),
+    "white space": ({"sentence": ["a", "\t \n"] * 10}, "row 1 has sentence=\\t \\n: allowed is a"),
     "another column": ({"label": None}, "no column label; it has sentence"),
 }
 
@@ -94,3 +105,98 @@ def test_rows_that_are_none_are_named_by_file_and_row(name: str, tmp_path: Path)
     with pytest.raises(ConfigError) as error:
         data.setup()
     assert str(error.value).startswith(str(path)) and words in str(error.value)
+
+
+def test_of_a_pair_one_may_be_empty(tmp_path: Path) -> None:
+    """Quora's questions have such rows."""
+    check_not_empty({"one": ["a", ""], "two": ["", "b"]}, "place")
+    with pytest.raises(ConfigError, match="place: row 1 has one and two=: allowed is a text that"):
+        check_not_empty({"one": ["a", ""], "two": ["", " "]}, "place")
+
+
+PARAGRAPH = {
+    "id": "1", "title": "t", "context": "Anna went home.", "question": "Who went?",
+    "answers": {"text": ["Anna"], "answer_start": [0]},
+}  # fmt: skip
+ODD_QUESTIONS = {
+    "no question": ({"question": None}, "row 1 has question=null: allowed is a text"),
+    "an empty question": ({"question": " "}, "row 1 has question= : allowed is a text that is not"),
+    "an empty paragraph": ({"context": ""}, "row 1 has context=: allowed is a text that is not"),
+    "no answer": ({"answers": {"text": [], "answer_start": []}}, "allowed is one or more of text"),
+    "no answers at all": ({"answers": None}, "row 1 has answers=null: allowed is one or more of"),
+    "a start too few": (
+        {"answers": {"text": ["Anna", "home"], "answer_start": [0]}}, "row 1 has answers={'text':"
+    ),
+    "an answer beyond": (
+        {"answers": {"text": ["home"], "answer_start": [99]}},
+        "row 1 has answers.answer_start=99: allowed is a place in its context of 15 characters",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_QUESTIONS)
+def test_questions_that_are_none_are_named_by_file_and_row(name: str, tmp_path: Path) -> None:
+    change, words = ODD_QUESTIONS[name]
+    path = tmp_path / "train.parquet"
+    pq.write_table(pa.Table.from_pylist([PARAGRAPH, {**PARAGRAPH, **change}]), path)
+    data = SquadData(
+        seed=0, batch_size=8, files={"train": path, "validation": path}, tokenizer="data",
+        max_length=9, stride=2, vocabulary=50,
+    )  # fmt: skip
+    with pytest.raises(ConfigError) as error:
+        data.setup()
+    assert str(error.value).startswith(str(path)) and words in str(error.value)
+
+
+def _png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(file, "png")
+    return file.getvalue()
+
+
+ODD_IMAGES = {
+    "no image": (None, "row 1 has no img: null is not an image"),
+    "an empty one": (b"", "row 1 has no img: what is there is no image, or of no known kind"),
+    "text": (b"a" * 99, "row 1 has no img: what is there is no image, or of no known kind"),
+    "one cut short": (_png()[:40], "row 1 has no img: "),
+}
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["in memory", "lazy"])
+@pytest.mark.parametrize("name", ODD_IMAGES)
+def test_images_that_are_none_are_named_by_file_and_row(
+    name: str, lazy: bool, tmp_path: Path
+) -> None:
+    content, words = ODD_IMAGES[name]
+    path = tmp_path / "train.parquet"
+    images = [_png(), content, *[_png()] * 8]
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.Value("int64")})
+    parts = [i if i is None else {"bytes": i, "path": None} for i in images]
+    rows = [{"img": part, "label": 0} for part in parts]
+    datasets.Dataset.from_list(rows, features=features).to_parquet(path)
+    data = ImageData(
+        seed=0, batch_size=8, files={"train": path, "test": path}, lazy=lazy, image_column="img",
+        label_column="label", image={"size": 4, "mean": [0, 0, 0], "std": [1, 1, 1]},
+    )  # fmt: skip
+
+    def read() -> None:
+        data.setup()
+        data.splits["test"][range(10)]
+
+    with pytest.raises(ConfigError) as error:
+        read()
+    told = str(error.value)
+    assert told.startswith(str(path)) and "\n" not in told
+    assert (words.replace("no img", "no image") if lazy else words) in told
+
+
+def test_of_a_folder_of_images_the_file_is_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(_png() if name == "a" else b"")
+    image = {"size": 4, "mean": [0, 0, 0], "std": [1, 1, 1]}
+    paths = [tmp_path / "a" / "1.png", tmp_path / "b" / "1.png"]
+    lazy = Lazy(paths, torch.zeros(2), torch.arange(2), Normalize(**image), str(tmp_path))
+    assert lazy[[0]]["pixel_values"].shape == (1, 3, 4, 4)
+    with pytest.raises(ConfigError, match=rf"{tmp_path}/b/1\.png: .* no known kind"):
+        lazy[[0, 1]]
