@@ -19,6 +19,9 @@ class ObertScore(Score):
     the paper's. Where many weights of a block go together, the answer is the optimum for all of
     them; the released code adds up the answers to each (each unit) as if the others stayed.
 
+    A head or a neuron lies across tensors, and so across blocks: its weights are scored one by one,
+    as if the others of it stayed, and what stays of each block answers to all that goes of it.
+
     During training the gradients are those of the optimizer steps since the last update, dropout
     and all; the released code stops for 1,024 new ones, dropout off, at each.
 
@@ -37,7 +40,8 @@ class ObertScore(Score):
         self.fisher = BlockFisher(self.block, self.damping)
 
     def observe(self, seen: Observation) -> None:
-        self.fisher.pattern = seen.pattern
+        if isinstance(seen.pattern, str):  # else units lie across blocks: see above
+            self.fisher.pattern = seen.pattern
         self.fisher.add(seen.grads)
 
     def scores(self, params: Params, masks: Params) -> Params:

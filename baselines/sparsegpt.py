@@ -9,8 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from seven_bench.pruning import PATTERNS, Observation, Params, Score
+from seven_bench.pruning import Observation, Params, Score
 from seven_bench.pruning.threshold import select_top
+from seven_bench.pruning.units import form_of
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class SparseGptScore(Score):
     ) -> Swept:
         """Decides and answers; where `goes` is given, answers to that."""
         w, alive = weight.detach().flatten(1).double(), living.flatten(1)
-        upper, form = _factor(self.grams[name].double(), self.damping), PATTERNS[self.pattern]
+        upper, form = _factor(self.grams[name].double(), self.damping), form_of(self.pattern)
         scores = (w / upper.diagonal()).square()
         if goes is None and not form.single and form.group is None:
             goes = ~living  # scored as they are

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from seven_bench.pruning import PATTERNS, Counts, MaskSet, Observation, Params, Score, make_masks
+from seven_bench.pruning.units import Structure
 
 LABELS = ("labels", "start_positions", "end_positions")
 EXCHANGED = ("shuffle", "quota_swap")  # the method's layer counts, in places that are not its own
@@ -59,7 +60,7 @@ class Control:
         masks: MaskSet,
         params: Params,
         start: Params,
-        pattern: str,
+        pattern: str | Structure,
         redraw: Callable[[], None],
     ) -> MaskSet:
         """The masks to train with, applied to the weights to train from.
@@ -68,7 +69,7 @@ class Control:
             masks: those of the method, applied already.
             params: the model's prunable weights, written to.
             start: what `start` gave.
-            pattern: of `PATTERNS`; its units stay whole.
+            pattern: of `PATTERNS`, or a model's structure; its units stay whole.
             redraw: gives the whole model new random weights.
         """
         if self.name == "reinit":
@@ -181,7 +182,7 @@ def exchanged(
     masks: MaskSet,
     control: str,
     weights: Params,
-    pattern: str,
+    pattern: str | Structure,
     seed: int,
     stacked: Collection[str] = (),
 ) -> MaskSet:
@@ -191,7 +192,7 @@ def exchanged(
         masks: the method's.
         control: `shuffle` (places at random), `quota_swap` (by |w|); others change nothing.
         weights: the weights at the start.
-        pattern: of `PATTERNS`; its units stay whole.
+        pattern: of `PATTERNS`, or a model's structure; its units stay whole.
         seed: of the random places.
         stacked: names of weights that hold query, key and value: three layers each, where units
             of the pattern do not lie across.
@@ -206,6 +207,11 @@ def exchanged(
         scores = {name: weights[name].detach().float().abs() for name in masks}
     else:
         return masks
+    if isinstance(pattern, Structure):
+        alive = pattern.living_units(dict(masks))
+        sizes = pattern.sizes({name: tuple(mask.shape) for name, mask in masks.items()})
+        kept = {name: int(alive[name].count_nonzero()) * size for name, size in sizes.items()}
+        return make_masks(scores, MaskSet.ones(masks), Counts(kept), pattern)
     rows = PATTERNS[pattern].rows
     stacked = [name for name in stacked if masks[name].shape[0] % (3 * rows) == 0]
     layers, scores = MaskSet(as_layers(masks, stacked)), as_layers(scores, stacked)

@@ -6,10 +6,10 @@ imported where scores are at hand, for the config's checks read the names alone.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from seven_bench.pruning.patterns import PATTERNS, Pattern, units_by_size
+from seven_bench.pruning.patterns import Pattern, units_by_size
+from seven_bench.pruning.units import Structure, form_of
 
 if TYPE_CHECKING:
     from seven_bench.pruning.prunable import Params
@@ -46,7 +46,7 @@ def allocate(
     *,
     count: int,
     mode: str = "global",
-    pattern: str = "unstructured",
+    pattern: str | Structure = "unstructured",
     weights: Params | None = None,
 ) -> Counts:
     """Spreads `count` weights over the tensors.
@@ -56,25 +56,27 @@ def allocate(
         masks: the living weights, bool, of the same shapes; removed ones do not compete.
         count: how many weights stay, in [0, number of living weights].
         mode: of `DISTRIBUTIONS`.
-        pattern: of `PATTERNS`; whole units of it are counted.
+        pattern: of `PATTERNS`, or a model's structure; whole units of it are counted.
         weights: whose magnitudes give the quotas of `lamp`; the scores themselves if None.
 
-    Returns: the count per tensor, in parameter order, none above what lives in its tensor. They add
-        up to `count` exactly, or to the most below it that whole units of the pattern can hold.
+    Returns: the count per tensor, in parameter order, none above what lives in its tensor; of a
+        structure per group, in the order of layers. They add up to `count` exactly, or to the most
+        below it that whole units can hold.
 
     Raises: ValueError on an unknown mode or pattern, a pair of them that cannot be, a count out of
         range, or a score that is not finite.
     """
     if mode not in DISTRIBUTIONS:
         raise ValueError(f"distribution={mode!r}: allowed are {', '.join(DISTRIBUTIONS)}")
-    if pattern not in PATTERNS:
-        raise ValueError(f"pattern={pattern!r}: allowed are {', '.join(PATTERNS)}")
+    form = form_of(pattern)
     from seven_bench.pruning.threshold import counted
 
-    form = PATTERNS[pattern]
     if mode not in form.distributions:
         allowed = ", ".join(form.distributions)
-        raise ValueError(f"distribution={mode!r}: pattern={pattern} allows {allowed}")
+        name = pattern.pattern if isinstance(pattern, Structure) else pattern
+        raise ValueError(f"distribution={mode!r}: pattern={name} allows {allowed}")
+    if isinstance(form, Structure):
+        return _units_alike(form, mode, scores, masks, count)
     living = counted(masks)
     if not 0 <= count <= sum(living.values()):
         raise ValueError(f"cannot keep {count} weights: {sum(living.values())} live")
@@ -88,13 +90,12 @@ def _whole_units(
     form: Pattern, mode: str, scores: Params, masks: Params, living: dict[str, int], count: int
 ) -> Counts:
     """Counts in whole units. Tensors whose units are of one size share a number of units."""
-    size = {name: math.prod(form.unit(name, score.shape)) for name, score in scores.items()}
+    size = form.sizes({name: tuple(score.shape) for name, score in scores.items()})
     units = {name: living[name] // size[name] for name in scores}
     available: dict[int, int] = {}
     for name, one in size.items():
         available[one] = available.get(one, 0) + units[name]
-    means = {name: form.reduce(name, score) for name, score in scores.items()}
-    alive = form.living_units(masks)
+    means, alive = form.unit_scores(scores), form.living_units(masks)
     if mode == "global":
         ideal = _best_that_fit(means, alive, size, count) if len(available) > 1 else {}
     else:
@@ -114,6 +115,26 @@ def _whole_units(
             part = _in_proportion({n: ideal[n] for n in names}, here, number)
         counts.update({name: units_kept * one for name, units_kept in part.items()})
     return Counts(counts)
+
+
+def _units_alike(form: Structure, mode: str, scores: Params, masks: Params, count: int) -> Counts:
+    """Weights to keep per group, in whole units; each kind of unit keeps the same fraction."""
+    from seven_bench.pruning.threshold import counted
+
+    sums, alive = form.unit_scores(scores), form.living_units(masks)
+    units = counted(alive)
+    counts = Counts(dict.fromkeys(units, 0))
+    for groups, number in form.shares(count):
+        here = {group.name: units[group.name] for group in groups}
+        if number > sum(here.values()):
+            raise ValueError(f"cannot keep {number} {groups[0].kind}s: {sum(here.values())} live")
+        if mode == "global":
+            picked = {n: sums[n] for n in here}, {n: alive[n] for n in here}
+            part = _global(*picked, here, number)
+        else:
+            part = _in_proportion({group.name: group.units for group in groups}, here, number)
+        counts.update({group.name: part[group.name] * group.size for group in groups})
+    return counts
 
 
 def _best_that_fit(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -11,9 +10,10 @@ from torch import Tensor
 from seven_bench.bits import hash_masks, pack_bits
 from seven_bench.pruning import device
 from seven_bench.pruning.distributions import Counts, allocate, kept_count
-from seven_bench.pruning.patterns import PATTERNS
+from seven_bench.pruning.patterns import Pattern
 from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.threshold import check_finite, counted, kth_largest, select_each
+from seven_bench.pruning.units import Structure, form_of
 
 
 class MaskSet(dict[str, Tensor]):
@@ -100,15 +100,19 @@ class MaskSet(dict[str, Tensor]):
 
 
 def make_masks(
-    scores: Params, masks: Params, counts: dict[str, int], pattern: str = "unstructured"
+    scores: Params,
+    masks: Params,
+    counts: dict[str, int],
+    pattern: str | Structure = "unstructured",
 ) -> MaskSet:
     """The masks that keep exactly `counts[name]` weights of each tensor, those of highest score.
 
     Args:
         scores: one tensor per parameter, higher is kept.
         masks: the living weights; only they compete.
-        counts: weights to keep per tensor, from `allocate`.
-        pattern: of `PATTERNS`. Of blocks and rows as many whole ones are kept as the count holds.
+        counts: weights to keep per tensor (of a structure: per group), from `allocate`.
+        pattern: of `PATTERNS`, or a model's structure. Of blocks, rows, heads and neurons as many
+            whole ones are kept as the count holds.
             N:M keeps N of every M, whatever the counts, unless they add up to more: then the best
             N of every M and the best of the rest (a gradual method on its way).
 
@@ -117,10 +121,8 @@ def make_masks(
     Raises: ValueError on an unknown pattern or one that does not cover a tensor, a count above what
         lives, a score not finite.
     """
-    if pattern not in PATTERNS:
-        raise ValueError(f"pattern={pattern!r}: allowed are {', '.join(PATTERNS)}")
-    form = PATTERNS[pattern]
-    size = {name: math.prod(form.unit(name, score.shape)) for name, score in scores.items()}
+    form = form_of(pattern)
+    size = form.sizes({name: tuple(score.shape) for name, score in scores.items()})
     rows = counts.rows if isinstance(counts, Counts) else None
     if rows is not None or form.group is not None:
         check_finite(scores)
@@ -131,10 +133,9 @@ def make_masks(
     if form.single:
         threshold = counts.threshold if isinstance(counts, Counts) else None
         return MaskSet(select_each(scores, masks, counts, threshold))
-    means = {name: form.reduce(name, score) for name, score in scores.items()}
     alive = form.living_units({name: masks[name] for name in scores})
-    units = select_each(means, alive, {name: counts[name] // size[name] for name in scores})
-    return MaskSet((n, form.expand(n, units[n], tuple(s.shape))) for n, s in scores.items())
+    numbers = {name: counts[name] // one for name, one in size.items()}
+    return MaskSet(form.expand(select_each(form.unit_scores(scores), alive, numbers), scores))
 
 
 def _best_of_groups(
@@ -172,7 +173,7 @@ def prune(
     masks: Params,
     sparsity: float,
     distribution: str = "global",
-    pattern: str = "unstructured",
+    pattern: str | Structure = "unstructured",
     cut: str = "exact",
     weights: Params | None = None,
     density: float | None = None,
@@ -198,8 +199,11 @@ def prune(
         k = int((1 - sparsity if density is None else density) * total)
         threshold = kth_largest(scores, masks, k) if k else float("inf")
         return MaskSet((n, (score >= threshold) & masks[n]) for n, score in scores.items())
-    count = reachable_count(masks, sparsity, pattern)
-    single = distribution == "global" and PATTERNS[pattern].single
+    form = form_of(pattern)
+    count = kept_count(total, sparsity)
+    if isinstance(form, Pattern):  # a structure finds its own, in units
+        count = reachable_count(masks, sparsity, pattern)
+    single = distribution == "global" and form.single
     if single and count and device.on_gpu(scores):  # without counts by tensor: nobody reads them
         return MaskSet(device.top_masks(scores, masks, count))
     counts = allocate(
@@ -208,8 +212,10 @@ def prune(
     return make_masks(scores, masks, counts, pattern)
 
 
-def reachable_count(masks: Params, sparsity: float, pattern: str = "unstructured") -> int:
+def reachable_count(
+    masks: Params, sparsity: float, pattern: str | Structure = "unstructured"
+) -> int:
     """Weights to keep at a sparsity: `kept_count`, or the nearest below it that the pattern has."""
     shapes = {name: tuple(mask.shape) for name, mask in masks.items()}
     total = sum(mask.numel() for mask in masks.values())
-    return PATTERNS[pattern].reachable(shapes, kept_count(total, sparsity))
+    return form_of(pattern).reachable(shapes, kept_count(total, sparsity))

@@ -7,7 +7,7 @@ Imports no torch: the config's checks read what a pattern declares.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,13 +21,15 @@ class Pattern:
 
     `rows` x `columns` weights make a unit, that lives or goes as a whole (columns 0: a whole row);
     its score is the mean of its weights'. `group` (N, M): of every M weights along a row N stay in
-    the end, which fixes the sparsity. `distributions`: those that can be had with it.
+    the end, which fixes the sparsity. `distributions`: those that can be had with it. `coupled`:
+    the kinds of unit that lie across tensors; which they are follows from a model, see `units`.
     """
 
     rows: int = 1
     columns: int = 1
     group: tuple[int, int] | None = None
     distributions: tuple[str, ...] = ("global", "uniform", "er", "lamp")
+    coupled: tuple[str, ...] = ()
 
     @property
     def sparsity(self) -> float | None:
@@ -52,6 +54,14 @@ class Pattern:
             raise ValueError(f"{name} has shape {height}x{width}: {what} do not cover it")
         return rows, columns
 
+    def sizes(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+        """Weights in a unit, by tensor."""
+        return {name: math.prod(self.unit(name, shape)) for name, shape in shapes.items()}
+
+    def unit_scores(self, scores: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The score of every unit, by tensor."""
+        return {name: self.reduce(name, score) for name, score in scores.items()}
+
     def reduce(self, name: str, weight: Tensor) -> Tensor:
         """The mean of every unit, float32 [d_out / rows, d_in / columns]."""
         rows, columns = self.unit(name, weight.shape)
@@ -73,10 +83,14 @@ class Pattern:
                 raise ValueError(f"the mask of {name} holds parts of {rows}x{columns} blocks")
         return alive
 
-    def expand(self, name: str, units: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """A bool per unit as a bool per weight."""
-        rows, columns = self.unit(name, shape)
-        return units.repeat_interleave(rows, 0).repeat_interleave(columns, 1).reshape(shape)
+    def expand(self, units: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A bool per unit as a bool per weight, of the shapes of `like`."""
+        found = {}
+        for name, tensor in like.items():
+            rows, columns = self.unit(name, tensor.shape)
+            wide = units[name].repeat_interleave(rows, 0).repeat_interleave(columns, 1)
+            found[name] = wide.reshape(tensor.shape)
+        return found
 
     def reachable(self, shapes: dict[str, tuple[int, ...]], count: int) -> int:
         """The largest number of weights to keep, at most `count`, that the pattern can have.
@@ -125,6 +139,7 @@ def units_by_size(available: dict[int, int], ideal: dict[int, int], count: int) 
     return chosen
 
 
+PER_LAYER = ("global", "uniform")
 PATTERNS = {
     "unstructured": Pattern(distributions=("global", "uniform", "er", "lamp", "per_row")),
     "nm_2_4": Pattern(group=(2, 4), distributions=("uniform",)),
@@ -132,4 +147,7 @@ PATTERNS = {
     "block_1x4": Pattern(columns=4),
     "block_4x4": Pattern(rows=4, columns=4),
     "row": Pattern(columns=0),
+    "head": Pattern(coupled=("head",), distributions=PER_LAYER),
+    "neuron": Pattern(coupled=("neuron",), distributions=PER_LAYER),
+    "head_neuron": Pattern(coupled=("head", "neuron"), distributions=PER_LAYER),
 }

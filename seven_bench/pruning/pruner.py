@@ -13,6 +13,7 @@ from seven_bench.pruning.masks import MaskSet, prune, reachable_count
 from seven_bench.pruning.prunable import Params
 from seven_bench.pruning.schedules import Plan, Schedule
 from seven_bench.pruning.scores import Observation, Score
+from seven_bench.pruning.units import Structure
 
 BEGIN = {
     "dense": "everything lives until the first update",
@@ -41,7 +42,7 @@ class Method:
     schedule: Schedule
     sparsity: float
     distribution: str = "global"
-    pattern: str = "unstructured"
+    pattern: str | Structure = "unstructured"
     rescore: bool = False
     observe_at: str = "before_step"
     cut: str = "exact"

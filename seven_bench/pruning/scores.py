@@ -15,6 +15,7 @@ from torch import Tensor
 
 from seven_bench.pruning import device
 from seven_bench.pruning.prunable import Params
+from seven_bench.pruning.units import Structure
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Observation:
     lr_factor: float = 1.0
     progress: float = 0.0
     sparsity: float = 0.0
-    pattern: str = "unstructured"
+    pattern: str | Structure = "unstructured"
     supplied: Mapping[str, Params] = field(default_factory=dict)
 
     def __getattr__(self, need: str) -> Params:

@@ -7,10 +7,11 @@ from dataclasses import asdict, replace
 from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet, reachable_count
 from seven_bench.pruning.pruner import Settled
+from seven_bench.pruning.structure import CoupledBiases
+from seven_bench.pruning.units import Structure
 from seven_bench.running.job import Cost, Job
 from seven_bench.running.rounds import begin_at_rewound_step, keep_step, prune_below
-from seven_bench.running.scoring import pruner_during, score_and_prune
-from seven_bench.settings.model import Settings
+from seven_bench.running.scoring import pattern_of, pruner_during, score_and_prune
 from seven_bench.training.checkpoint import readable
 from seven_bench.training.fit import Trained, fit
 from seven_bench.training.pruning_callback import PruningCallback
@@ -26,7 +27,8 @@ def train_pruned(job: Job) -> tuple[Trained, Cost]:
     """
     settings, module, checkpoint = job.settings, job.module, job.context.checkpoint
     timing, masks, cost = settings.pruner.timing, MaskSet.ones(job.params), Cost()
-    _check_pattern(settings, masks)
+    pattern = _check_pattern(job, masks)
+    biases = CoupledBiases(module.model, pattern) if isinstance(pattern, Structure) else None
     saved = readable(checkpoint.path) if checkpoint is not None else None
     earlier = saved["seven_bench"] if saved is not None else {}
     untrained: dict[str, float] = earlier.get("zero_shot", {})
@@ -46,21 +48,22 @@ def train_pruned(job: Job) -> tuple[Trained, Cost]:
 
     begin_at_rewound_step(job)
     prepare(module, settings, masks, job.params if during else {}, job.dense)
-    callback = PruningCallback(job.params, during or Settled(masks))
+    callback = PruningCallback(job.params, during or Settled(masks), biases)
     context = replace(job.context, callbacks=[*job.context.callbacks, *keep_step(job)])
     trained = fit(module, job.data, callback, context)
     module.remove_adapters()
     return replace(trained, zero_shot=untrained), cost
 
 
-def _check_pattern(settings: Settings, masks: MaskSet) -> None:
-    """Raises ConfigError when the pattern does not cover the weights."""
-    if settings.pattern is None:
-        return
+def _check_pattern(job: Job, masks: MaskSet) -> str | Structure:
+    """What the run removes. Raises ConfigError when it does not cover the weights."""
+    settings = job.settings
+    pattern = pattern_of(settings, job.module.model)
     try:
-        reachable_count(masks, settings.sparsity, settings.pattern)
+        reachable_count(masks, settings.sparsity, pattern)
     except ValueError as error:
         raise ConfigError(f"pattern={settings.pattern}: {error}") from error
+    return pattern
 
 
 def _zero_shot(job: Job, name: str) -> dict[str, float]:

@@ -132,7 +132,8 @@ def prune_below(job: Job, below: Below) -> tuple[MaskSet, Cost]:
     model = job.module.model
     rewound = below.rewound or {n: v.detach().clone() for n, v in model.state_dict().items()}
     model.load_state_dict(below.state)
-    masks, cost = score_and_prune(job, below.masks)
+    # a dense round keeps more weights than a pattern with units of its own looks at
+    masks, cost = score_and_prune(job, MaskSet((n, below.masks[n]) for n in job.params))
     rounds = job.settings.pruner.rounds
     if rounds is not None and rounds.rewind is not None:
         model.load_state_dict(rewound)

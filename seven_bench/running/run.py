@@ -18,6 +18,8 @@ from seven_bench.measure.efficiency import efficiency
 from seven_bench.measure.size import sizes
 from seven_bench.pruning import MaskSet, Params, prunable_parameters
 from seven_bench.pruning.prunable import has_option
+from seven_bench.pruning.structure import structured_parameters
+from seven_bench.pruning.units import Structure
 from seven_bench.running.job import Below, Cost, Job
 from seven_bench.running.processes import share_out
 from seven_bench.running.prune_and_train import train_pruned
@@ -27,6 +29,7 @@ from seven_bench.running.rounds import (
     load_below,
     rewind_time,
 )
+from seven_bench.running.scoring import pattern_of
 from seven_bench.settings.building import build, build_score
 from seven_bench.settings.identity import (
     Identity,
@@ -205,7 +208,12 @@ def _below(settings: Settings) -> Below | None:
 
 
 def prunable(settings: Settings, model: nn.Module) -> Params:
-    """What the run may remove; a method's own additions count where the model has them."""
+    """What the run may remove; a method's own additions count where the model has them. Where units
+    lie across tensors it is the weights of these, so `sparsity` is a fraction of heads or neurons.
+    """
+    units = pattern_of(settings, model)
+    if isinstance(units, Structure):
+        return structured_parameters(model, units)
     include, pattern = settings.prunable.include, settings.prunable.pattern
     unpruned = settings.pruner.timing == "none"  # nothing is left out where nothing is removed
     params = prunable_parameters(model, include, pattern, partly=unpruned)

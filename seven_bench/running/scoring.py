@@ -9,16 +9,19 @@ from itertools import repeat
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seven_bench import ranks
 from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet, Params
 from seven_bench.pruning.calibration import passes, prune_before
 from seven_bench.pruning.controls import Control
+from seven_bench.pruning.patterns import PATTERNS
 from seven_bench.pruning.prunable import stacked_names
 from seven_bench.pruning.pruner import Method, Pruner
+from seven_bench.pruning.structure import structure_of
 from seven_bench.pruning.suppliers import tempered
+from seven_bench.pruning.units import Structure
 from seven_bench.running.job import Cost, Job
 from seven_bench.settings.building import build, build_score
 from seven_bench.settings.model import Settings
@@ -49,12 +52,30 @@ def make_method(settings: Settings) -> Method:
     )
 
 
+def pattern_of(settings: Settings, model: nn.Module) -> str | Structure:
+    """What a run removes: a pattern, or where its units lie across tensors those of the model.
+
+    Raises: ConfigError when the model has no such units.
+    """
+    pattern = settings.pattern or "unstructured"
+    if not PATTERNS[pattern].coupled:
+        return pattern
+    try:
+        return structure_of(model, pattern)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _method(job: Job) -> Method:
+    return replace(make_method(job.settings), pattern=pattern_of(job.settings, job.module.model))
+
+
 def pruner_during(job: Job) -> Pruner:
     """The method, laid over the steps of training.
 
     Raises: ConfigError when they are too few for its schedule.
     """
-    method = make_method(job.settings)
+    method = _method(job)
     total, epoch = optimizer_steps(job.module.recipe, job.data.size("train"))
     try:
         plan = method.schedule.plan(total, epoch)
@@ -69,7 +90,7 @@ def score_and_prune(job: Job, masks: MaskSet | None = None) -> tuple[MaskSet, Co
     settings, module, params = job.settings, job.module, job.params
     device = job.context.device.here()
     module.model.to(device)
-    method, examples = make_method(settings), Calibration(job)
+    method, examples = _method(job), Calibration(job)
     stacked = stacked_names(module.model, params)
     control = Control(settings.control.name, _scoring_seed(settings), stacked)
     method = replace(method, score=control.score(method.score))

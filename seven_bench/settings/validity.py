@@ -97,6 +97,7 @@ def resolve(settings: Settings) -> Settings:
         raise ConfigError(
             f"sparsity={settings.sparsity:g}: pattern={pattern} fixes it at {fixed} (0 is dense)"
         )
+    _check_units(settings, pattern)
     _check_control(settings.control.name, pruner, pattern, distribution)
     _check_rounds(pruner, settings.sparsity)
     return settings.model_copy(update={"pattern": pattern, "distribution": distribution})
@@ -153,6 +154,22 @@ def _distributions_of(pruner: Pruner, pattern: str) -> tuple[str, ...]:
             f"{_choices('pattern', fitting)}"
         )
     return fitting[pattern]
+
+
+def _check_units(settings: Settings, pattern: str) -> None:
+    """Units that lie across tensors say by themselves what may be removed."""
+    if not PATTERNS[pattern].coupled:
+        return
+    chosen = {
+        "prunable.include": settings.prunable.include,
+        "prunable.pattern": settings.prunable.pattern,
+        "pruner.prunable": settings.pruner.prunable,
+    }
+    for key, value in chosen.items():
+        if value:
+            raise ConfigError(
+                f"{key}: not with pattern={pattern}, whose units are what is prunable"
+            )
 
 
 def _check_control(control: str, pruner: Pruner, pattern: str, distribution: str) -> None:

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from seven_bench.pruning import MaskSet, Params
 from seven_bench.pruning.pruner import Pruner, Settled
+from seven_bench.pruning.structure import CoupledBiases
 from seven_bench.training.masking import WAYS, Masking
 from seven_bench.training.masking.protocol import copied
 
@@ -28,10 +29,13 @@ class PruningCallback(pl.Callback):
     Args:
         params: the prunable weights of the module's plain model.
         pruner: the method at work during training, or `Settled`: the masks stay as they are.
+        biases: those that go with units, where units are what is removed.
     """
 
-    def __init__(self, params: Params, pruner: Pruner | Settled) -> None:
-        self.params, self.pruner = params, pruner
+    def __init__(
+        self, params: Params, pruner: Pruner | Settled, biases: CoupledBiases | None = None
+    ) -> None:
+        self.params, self.pruner, self.biases = params, pruner, biases
         self.masking: Masking = WAYS[pruner.masking](params, pruner)
         self.skipped_steps = 0
         self._lent: list[Tensor] = []  # frozen weights whose gradient is asked for while scoring
@@ -58,6 +62,7 @@ class PruningCallback(pl.Callback):
         self._named = dict(pl_module.named_parameters())
         self.pruner.to(next(iter(self.params.values())).device)
         self.masking.start()
+        self._hold_biases()
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """However training ends, nothing of it is left in optimizer or model."""
@@ -98,6 +103,7 @@ class PruningCallback(pl.Callback):
         if self.pruner.settled:
             self._return_lent()
         self.masking.end_step(update, optimizer)
+        self._hold_biases()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
@@ -134,6 +140,10 @@ class PruningCallback(pl.Callback):
         self.pruner.load_state_dict(state)
 
     # -- parts -----------------------------------------------------------------------------------
+
+    def _hold_biases(self) -> None:
+        if self.biases is not None:
+            self.biases.apply_(self.masks)
 
     def _show(self, grads: Params, optimizer: Optimizer) -> None:
         """Shows the score this step, with its learning rate and the factor of its schedule."""

@@ -19,7 +19,12 @@ from seven_bench.pruning import (
     reachable_count,
 )
 
-VALID = [(mode, pattern) for pattern, form in PATTERNS.items() for mode in form.distributions]
+VALID = [  # units that lie across tensors have a file of their own
+    (mode, pattern)
+    for pattern, form in PATTERNS.items()
+    if not form.coupled
+    for mode in form.distributions
+]
 VALUES = {
     "normal": lambda shape, g: torch.randn(shape, generator=g),
     "few values": lambda shape, g: torch.randint(-2, 3, shape, generator=g).float(),

@@ -19,7 +19,7 @@ from tests.conftest import ROOT, SHORT
 
 METHODS = (
     "snip", "seven_pre", "seven_dyn", "movement", "random", "platon", "rigl", "sparsegpt", "obert",
-    "obert_one_shot",
+    "obert_one_shot", "seven_dyn:head_neuron", "snip:neuron",
 )  # fmt: skip
 # A handful of gradients leaves most of a block of the Fisher matrix to the damping: rounding of
 # sums is amplified to a hundredth of what such a method moves weights by.

@@ -1,4 +1,5 @@
-"""One of several processes that prune and train the same tiny model: RANK WORLD FOLDER METHOD...
+"""One of several processes that prune and train the same tiny model: RANK WORLD FOLDER METHOD...,
+a METHOD with a pattern after a colon, if it is to have another than its own.
 
 Writes what `test_processes` compares: the mask hashes of every update, and the final masks.
 """
@@ -31,7 +32,10 @@ def main(rank: int, world: int, folder: Path, methods: list[str]) -> None:
     module.same_masks = watched
     found = {}
     for method in methods:
-        config = composed(method, "sgd")
+        name, _, pattern = method.partition(":")
+        config = composed(name, "sgd")
+        if pattern:
+            config = config.changed(pattern=pattern)
         # 7 leaves shares of 4 and 3, and a last batch of 4 of the 60 examples
         config = config.changed(trainer__batch_size=7)
         if (calibration := config.pruner.calibration) is not None:

@@ -77,6 +77,8 @@ def test_the_matrix_has_every_method_at_its_own_timing():
         ("pruner=wanda pattern=row", "pattern can be unstructured, nm_2_4, nm_4_8"),
         ("pruner=random_er distribution=uniform", "distribution can be er"),
         ("pruner=lamp pattern=nm_2_4 sparsity=0.5", "be unstructured, block_1x4, block_4x4, row"),
+        ("pattern=head distribution=er", "pattern=head; distribution can be global, uniform"),
+        ("pattern=neuron prunable.include=[pooler]", "prunable.include: not with pattern=neuron"),
         ("pruner=lth pattern=nm_2_4 sparsity=0.5", "be unstructured, block_1x4, block_4x4, row"),
         ("pruner=seven_dyn_released pattern=row", "pattern can be unstructured"),
         ("pruner=grasp pruner.timing=during", "needs hessian_gradient, which timing=during does"),

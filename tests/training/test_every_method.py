@@ -13,9 +13,12 @@ from hydra import compose, initialize_config_dir
 
 from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet, kept_count, prunable_parameters
+from seven_bench.pruning.structure import structured_parameters
+from seven_bench.pruning.units import Structure
 from seven_bench.running.job import Below, Job
 from seven_bench.running.prune_and_train import train_pruned
 from seven_bench.running.rounds import level_below
+from seven_bench.running.scoring import pattern_of
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import checked
 from seven_bench.settings.conf import conf_dir
@@ -129,6 +132,8 @@ def train(config, model, seed=0, sparsity=None, checkpoint=None, kill_at=None, d
     reset_process(seed, 1, True)
     module.kill_at = kill_at
     params = prunable_parameters(module.model)
+    if isinstance(units := pattern_of(config, module.model), Structure):
+        params = structured_parameters(module.model, units)
     context = Context("accuracy", device=device, checkpoint=checkpoint)
     trained, _ = train_pruned(Job(config, module, params, data, context, below=below))
     score = module.pruning.pruner.state_dict()
