@@ -37,6 +37,8 @@ def one_line(error: BaseException) -> str:
         return _of_hydra(text)
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
+    if (mark := getattr(error, "problem_mark", None)) is not None:  # YAML's
+        return f"{mark.name}, line {mark.line + 1}: {getattr(error, 'problem', '')}"
     if text.startswith("Config group override must be"):  # Hydra's too
         return _chosen_group(sys.argv[1:]) or text
     first = text.splitlines()[0] if text else ""

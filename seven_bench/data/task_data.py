@@ -15,6 +15,7 @@ from seven_bench.errors import ConfigError
 from seven_bench.ranks import rank, world
 
 Splits = dict[str, Dataset[Any]]
+LEAST = 2  # examples that can be learned from: with one there is nothing to tell apart
 
 
 class TaskData(pl.LightningDataModule):
@@ -55,6 +56,7 @@ class TaskData(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         if not hasattr(self, "splits"):
             splits = self.load()
+            self._check_sizes(splits)
             if self.classes is not None:
                 self._check_classes(splits, self.classes)
             self.splits = splits
@@ -64,6 +66,16 @@ class TaskData(pl.LightningDataModule):
         if (file := self.files.get(split)) is not None:
             return str(file)
         return "/".join(filter(None, (self.hub, self.hub_config, split)))
+
+    def _check_sizes(self, splits: Splits) -> None:
+        sizes = {name: len(split) for name, split in splits.items()}  # type: ignore[arg-type]
+        if min(sizes.values()) < 1 or sizes["train"] < LEAST:
+            places = ", ".join(map(str, self.files.values())) or self.hub
+            told = ", ".join(f"{size} of {name}" for name, size in sizes.items())
+            raise ConfigError(
+                f"{places}: too few rows, {told}: allowed are {LEAST} or more of train and 1 of "
+                "the others (validation is a tenth of the training set, where it is not given)"
+            )
 
     def _check_classes(self, splits: Splits, classes: int) -> None:
         for name, split in splits.items():

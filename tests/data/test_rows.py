@@ -107,6 +107,30 @@ def test_rows_that_are_none_are_named_by_file_and_row(name: str, tmp_path: Path)
     assert str(error.value).startswith(str(path)) and words in str(error.value)
 
 
+FEW = {
+    "no row": (0, 20, "too few rows, 0 of train, 0 of validation, 20 of test: allowed are 2 or"),
+    "one row": (1, 20, "too few rows, 1 of train, 0 of validation, 20 of test: allowed are 2 or"),
+    "nothing held out": (9, 20, "too few rows, 9 of train, 0 of validation, 20 of test"),
+    "nothing to score": (20, 0, "too few rows, 18 of train, 2 of validation, 0 of test"),
+}
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_too_few_rows_are_said_with_the_files(name: str, tmp_path: Path) -> None:
+    train, dev, words = FEW[name]
+    for split, size in (("train", train), ("validation", dev)):
+        texts = pa.array(["a film"] * size, pa.string())
+        table = pa.table({"sentence": texts, "label": pa.array([0] * size, pa.int64())})
+        pq.write_table(table, tmp_path / f"{split}.parquet")
+    data = GlueData(
+        seed=0, batch_size=8, tokenizer="data", columns=["sentence"], max_length=9, vocabulary=50,
+        files={split: tmp_path / f"{split}.parquet" for split in ("train", "validation")},
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=words) as error:
+        data.setup()
+    assert str(error.value).startswith(f"{tmp_path}/train.parquet, {tmp_path}/validation.parquet")
+
+
 def test_of_a_pair_one_may_be_empty(tmp_path: Path) -> None:
     """Quora's questions have such rows."""
     check_not_empty({"one": ["a", ""], "two": ["", "b"]}, "place")

@@ -6,15 +6,19 @@ All tables of wrong inputs are counted here; those of records and files stand wh
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from seven_bench.commands.complaints import one_line
 from seven_bench.errors import ConfigError
 from seven_bench.running.dry_run import estimate
 from seven_bench.running.run import run
+from seven_bench.settings.checks import checked
+from seven_bench.settings.conf import conf_dir
 from tests.commands.test_errors import CONFIG_ALONE, MODEL_BUILT
-from tests.data.test_rows import ODD_IMAGES, ODD_QUESTIONS
+from tests.data.test_rows import FEW, ODD_IMAGES, ODD_QUESTIONS
 from tests.data.test_rows import WRONG as ROWS
 from tests.hostile.test_damage import CASES
 from tests.hostile.test_records import EVERY
@@ -270,6 +274,41 @@ def test_what_does_not_compose_is_one_line(
     assert told.startswith(COMPOSED[override]) and "\n" not in told
 
 
+#: A method's file in a folder of one's own, and words of the error.
+FILES = {
+    "no timing": ("timing", "pruner.timing is missing: allowed are none, before, during"),
+    "no name": ("name", "pruner.name is missing: allowed is a text"),
+    "no score": ("score", "pruner.score is missing: pruner=snip prunes before training, so its"),
+    "no schedule": ("schedule", "pruner.schedule is missing: pruner=snip prunes before training"),
+    "no needs": ("needs", "pruner.needs is missing: pruner=snip prunes before training, so its"),
+    "nothing": ("", "pruner.name is missing: allowed is a text"),
+    "a list": ("- a", "pruner is missing, or no group of settings: allowed are dense, fisher,"),
+    "cut": ("name: [", "/pruner/mine.yaml, line 1: expected the node content"),
+    "a tab": ("\tname: x", "/pruner/mine.yaml, line 1: found character '\\t' that cannot start"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_no_method_is_one_line(name: str, tmp_path: Path) -> None:
+    what, words = FILES[name]
+    whole = (conf_dir() / "pruner" / "snip.yaml").read_text().splitlines()
+    kept = [line for line in whole if what and not line.startswith(f"{what}:")]
+    text = "\n".join(kept) if name.startswith("no ") else what
+    (tmp_path / "pruner").mkdir()
+    (tmp_path / "pruner" / "mine.yaml").write_text(text)
+    searched = f"hydra.searchpath=[file://{tmp_path}]"
+
+    def compose_it() -> None:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            given = [searched, "pruner=mine", "logger=none", f"output_root={tmp_path}"]
+            checked(compose("config", overrides=given))
+
+    with pytest.raises(Exception, match=r"\w") as caught:
+        compose_it()
+    told = one_line(caught.value)
+    assert words in told and "\n" not in told
+
+
 #: A score's own arguments: known once its class is, before any work.
 SCORES = {
     "+pruner.score.foo=1": "seven_bench.pruning.SevenScore: foo: no such key; known are a1, a2,",
@@ -294,6 +333,6 @@ def test_there_are_enough_of_them() -> None:
     assert len(WRONG) >= 150
     counts = [
         *map(len, (WRONG, COMPOSED, SCORES, CONFIG_ALONE, MODEL_BUILT)),
-        *map(len, (ROWS, ODD_QUESTIONS, ODD_IMAGES, EVERY, CASES)),
+        *map(len, (FILES, ROWS, FEW, ODD_QUESTIONS, ODD_IMAGES, EVERY, CASES)),
     ]
-    assert sum(counts) >= 340, counts
+    assert sum(counts) >= 360, counts
