@@ -90,7 +90,11 @@ def write_report(
         raise ValueError(f"no {RECORD} that can be read in {where}{count}")
     out = Path(out)
     groups = split_groups(collected.records)
-    named = [name for group in groups for name in [*group.methods, *group.dense["method"]]]
+    named = [
+        name
+        for group in groups
+        for name in [*group.methods, *group.controls, *group.dense["method"]]
+    ]
     known = {*named, *(name.partition(SEPARATOR)[0] for name in named)}
     for wanted in (*((reference,) if reference is not None else ()), *methods):
         if wanted not in known:

@@ -33,6 +33,7 @@ from seven_bench.store.record import read_record, write_json, write_record
 from seven_bench.training.environment import reset_process
 from seven_bench.training.finetune import recipe_of
 from seven_bench.training.module import Batch, TaskModule
+from seven_bench.training.small import run_model
 
 NAMES = {"packed": PACKED, "csr": CSR, "onnx": ONNX}
 TOLERANCE = {"packed": 0.0, "csr": 1e-4, "onnx": 1e-4, "nm": 5e-2}  # of the logits' largest size
@@ -73,7 +74,7 @@ class Loaded:
         self.data.setup()
 
     def _module(self) -> TaskModule:
-        model = build(self.settings.model.build)
+        model = run_model(self.settings)
         model.load_state_dict(self.state, strict=True)
         module: TaskModule = build(
             self.settings.task.module, model=model, recipe=recipe_of(self.settings)

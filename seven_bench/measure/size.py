@@ -6,8 +6,28 @@ from typing import Any
 
 from torch import nn
 
-from seven_bench.pruning import MaskSet, denominators, layer_counts
+from seven_bench.pruning import MaskSet, Params, denominators, layer_counts
 from seven_bench.pruning.prunable import encoder_names
+
+
+def small_sizes(
+    model: nn.Module, whole: nn.Module, params: Params, target: float, of: Params
+) -> dict[str, Any]:
+    """What `sizes` gives, of a small dense model that stands for a pruned one: fractions are of the
+    `whole` model's weights that the small one lacks, and it has no layers to be compared.
+
+    Args:
+        model, params: the small model and its prunable weights.
+        whole, of: the model that it stands for and the prunable weights of that; shapes suffice.
+        target: the sparsity that was asked for.
+    """
+    own, total = denominators(model, params), denominators(whole, of)
+    lacking = {name: 1 - own[name] / total[name] for name in total}
+    return {
+        "sparsity": {"target": target, **lacking},
+        "params": {"prunable": total["prunable"], "kept": own["prunable"], "model": total["model"]},
+        "layers": {},
+    }
 
 
 def sizes(model: nn.Module, masks: MaskSet, target: float) -> dict[str, Any]:

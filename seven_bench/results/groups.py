@@ -57,12 +57,12 @@ class Metric:
 class Group:
     """Runs that may stand in one table.
 
-    `runs` holds the pruned runs and `dense` the dense ones, both with the collected columns and
-    `method`, the name that a reader sees. `setting` says what tells this group from others of
-    the same task, model and start; it is empty where nothing does. `recipe_id` is empty where the
-    runs do not say their recipe: then nothing is tested. `differing` holds the keys in which the
-    recipe is another than those groups', each with its value here. Of runs that are the same but
-    for their machine, one is taken: `repeated` counts the others.
+    `runs` holds the pruned runs and those of small dense models, `dense` the dense ones, both with
+    the collected columns and `method`, the name that a reader sees. `setting` says what tells this
+    group from others of the same task, model and start; it is empty where nothing does. `recipe_id`
+    is empty where the runs do not say their recipe: then nothing is tested. `differing` holds the
+    keys in which the recipe is another than those groups', each with its value here. Of runs that
+    are the same but for their machine, one is taken: `repeated` counts the others.
     """
 
     task: str
@@ -93,9 +93,17 @@ class Group:
         return sorted(self.runs["sparsity.target"].unique().tolist())
 
     @cached_property
+    def controls(self) -> list[str]:
+        """Small dense models that stand beside the pruned ones at their sparsities, by name: rows
+        of every table, but never its best, and compared with where that is asked for alone.
+        """
+        return sorted(self.runs.loc[is_control(self.runs), "method"].unique().tolist())
+
+    @cached_property
     def methods(self) -> list[str]:
         """Pruned methods, best first: by mean at the highest sparsity, then at the next."""
-        means = self.runs.groupby(["method", "sparsity.target"])["metric.value"].mean().unstack()
+        runs = self.runs[~is_control(self.runs)]
+        means = runs.groupby(["method", "sparsity.target"])["metric.value"].mean().unstack()
         losses = (-means if self.metric.higher_is_better else means).fillna(float("inf"))
         order = {str(name): tuple(row[::-1]) for name, row in losses.T.items()}
         return sorted(order, key=lambda method: (*order[method], method))
@@ -116,11 +124,18 @@ class Group:
         return dict(zip(table.columns, table.to_numpy(dtype=float).T, strict=True))
 
 
+def is_control(runs: pd.DataFrame) -> pd.Series:
+    """Which runs trained a small dense model in the place of a pruned one."""
+    if "small.kind" not in runs:
+        return pd.Series(False, index=runs.index)
+    return runs["small.kind"].notna()
+
+
 def split_groups(records: pd.DataFrame) -> list[Group]:
     """Split collected records into groups, sorted by task, model and start.
 
     The dense runs of a task, model, start, fine-tuning, measure and recipe belong to the group of
-    every pattern.
+    every pattern; so do small dense models, at the sparsities that it has.
     """
     if records.empty:
         return []
@@ -132,10 +147,12 @@ def split_groups(records: pd.DataFrame) -> list[Group]:
         varying = [name for name in _SETTINGS if _values(family, name).nunique() > 1]
         recipes = find_differences(family[family["recipe_id"] != ""])
         for _, same in family.groupby(list(_APART)):
-            dense, pruned = same[is_dense[same.index]], same[~is_dense[same.index]]
+            dense, others = same[is_dense[same.index]], same[~is_dense[same.index]]
+            small, pruned = others[is_control(others)], others[~is_control(others)]
             name, split, epoch, higher = same[[*_MEASURE, "metric.higher_is_better"]].iloc[0]
             metric = Metric(name, split, epoch, bool(higher))
-            patterns = [runs for _, runs in pruned.groupby("pattern")] or [pruned]
+            patterns = [_with_small(runs, small) for _, runs in pruned.groupby("pattern")]
+            patterns = patterns or [small]
             for several in patterns:
                 runs, once = _drop_repeated(several), _drop_repeated(dense)
                 repeated = len(several) + len(dense) - len(runs) - len(once)
@@ -154,6 +171,11 @@ def split_groups(records: pd.DataFrame) -> list[Group]:
     return groups
 
 
+def _with_small(runs: pd.DataFrame, small: pd.DataFrame) -> pd.DataFrame:
+    beside = small["sparsity.target"].isin(runs["sparsity.target"])
+    return pd.concat([runs, small[beside]]) if beside.any() else runs
+
+
 def _drop_repeated(runs: pd.DataFrame) -> pd.DataFrame:
     """One run a method, variant, sparsity and seed, where records say what a variant is."""
     repeated = runs.duplicated(["method", "variant", "sparsity.target", "seed"])
@@ -168,7 +190,8 @@ def _title_recipe(recipe_id: str, differing: Mapping[str, str]) -> list[str]:
 
 
 def _values(family: pd.DataFrame, name: str) -> pd.Series:
-    return family.loc[family["pruner"] != DENSE, name] if name == "pattern" else family[name]
+    pruned = (family["pruner"] != DENSE) & ~is_control(family)
+    return family.loc[pruned, name] if name == "pattern" else family[name]
 
 
 def _fill_texts(records: pd.DataFrame) -> pd.DataFrame:

@@ -65,7 +65,7 @@ def tabulate_items(groups: Sequence[Group]) -> tuple[list[ItemTable], list[tuple
     for group in filter(lambda group: group.alike, groups):
         dense = _read(group.dense, damaged)
         rows, skipped = [], 0
-        order = {method: place for place, method in enumerate(group.methods)}
+        order = {method: place for place, method in enumerate([*group.controls, *group.methods])}
         cells = [*group.runs.groupby(["method", "sparsity.target"])] if dense else []
         for (method, sparsity), runs in sorted(cells, key=lambda c: (-c[0][1], order[c[0][0]])):
             found = _read(runs, damaged)

@@ -81,7 +81,8 @@ def _list_sets(groups: Sequence[Group]) -> list[tuple[tuple[int, int, int], pd.D
     sets = []
     for index, group in enumerate(groups):
         levels = group.sparsities[::-1]
-        for sparsity, seeds in group.runs.groupby("sparsity.target"):
+        pruned = group.runs[group.runs["method"].isin(group.methods)]
+        for sparsity, seeds in pruned.groupby("sparsity.target"):
             for rank, (_, runs) in enumerate(seeds.groupby("seed")):
                 unique = runs.drop_duplicates("method")
                 sets.append(((rank, levels.index(sparsity), index), unique))

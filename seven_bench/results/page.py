@@ -18,7 +18,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from seven_bench.results.groups import DENSE, Group
+from seven_bench.results.groups import DENSE, Group, is_control
 from seven_bench.results.sections import SECTIONS
 from seven_bench.results.sections.numbers import (
     first_known,
@@ -126,7 +126,13 @@ def _describe_group(group: Group, content: PageContent, folder: Path) -> dict[st
         },
         "majority": first_known(runs, "metrics.majority"),
         "methods": [
-            {"name": name, "dense": name in dense, **vars(content.styles[name])} for name in methods
+            {
+                "name": name,
+                "dense": name in dense,
+                "control": name in group.controls,
+                **vars(content.styles[name]),
+            }
+            for name in methods
         ],
         "sparsities": group.sparsities,
         "runs": {
@@ -208,7 +214,7 @@ def _fold(commands: Iterable[str], seeds: Iterable[int]) -> list[Any]:
 
 
 def _count_totals(records: pd.DataFrame) -> dict[str, int]:
-    pruned = records[records["pruner"] != DENSE]
+    pruned = records[(records["pruner"] != DENSE) & ~is_control(records)]
     return {
         "runs": len(records),
         "methods": pruned["pruner"].nunique(),

@@ -41,8 +41,9 @@ def draw_metric(group: Group, styles: dict[str, Style]) -> Figure:
     scale = 100 if is_percentage(group.metric.name) else 1
     cells, places = summarise_cells(group), _place(group.sparsities)
     ends: list[tuple[float, float, str, str]] = []
-    for method in group.methods:
-        style, colour = styles[method], LIGHT[styles[method].colour]
+    for method in [*group.controls, *group.methods]:
+        style, control = styles[method], method in group.controls
+        colour = _FAINT if control else LIGHT[styles[method].colour]
         levels = [s for s in group.sparsities if (m := cells.get((method, s))) and m.n]
         if not levels:
             continue
@@ -50,7 +51,8 @@ def draw_metric(group: Group, styles: dict[str, Style]) -> Figure:
         mean = scale * np.array([cells[method, level].mean for level in levels])
         spread = scale * np.nan_to_num([cells[method, level].std for level in levels])
         axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.14, linewidth=0)
-        (line,) = axes.plot(x, mean, color=colour, linestyle=style.dash, linewidth=1.6)
+        dash = "dotted" if control else style.dash
+        (line,) = axes.plot(x, mean, color=colour, linestyle=dash, linewidth=1.6)
         line.set(marker=_MARKERS[style.marker], markersize=4.5)
         ends.append((x[-1], mean[-1], method, colour))
     for method, runs in group.dense.groupby("method"):

@@ -152,6 +152,7 @@ def pair_by_seed(
     """Pair the methods of a group with `reference` by seed, at every sparsity or those in `at`.
 
     `methods` limits whom it is paired with; a name without its variant stands for all variants.
+    Small dense models are among them where they are named, there or as the reference.
     The dense runs pair with every sparsity. Sparsities where no seed is shared have no pairing, and
     neither has a group whose runs do not say that they were trained alike.
     """
@@ -163,7 +164,7 @@ def pair_by_seed(
         if at and not any(math.isclose(sparsity, wanted, abs_tol=1e-6) for wanted in at):
             continue
         base = group.by_seed.get((reference, 0.0 if reference in dense else sparsity))
-        for method in [*group.methods, *dense]:
+        for method in [*group.methods, *dense, *(group.controls if methods else ())]:
             values = group.by_seed.get((method, 0.0 if method in dense else sparsity))
             if method == reference or base is None or values is None:
                 continue
@@ -342,6 +343,7 @@ def tabulate_scores(groups: Sequence[Group], sparsity: float) -> pd.DataFrame:
     rows = {}
     for group in groups:
         runs = group.runs[np.isclose(group.runs["sparsity.target"], sparsity, atol=1e-6)]
+        runs = runs[runs["method"].isin(group.methods)]
         means = runs.groupby("method")["metric.value"].mean()
         rows[group.task] = means if group.metric.higher_is_better else -means
     return pd.DataFrame(rows).T

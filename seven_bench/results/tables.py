@@ -98,7 +98,9 @@ def build_tables(groups: Iterable[Group], margin: float | None = None) -> list[T
 
 
 def build_table(group: Group, margin: float | None = None) -> Table:
-    """Tabulate a group: dense, the majority class where known, then the methods, best first."""
+    """Tabulate a group: dense, the majority class where known, small dense models, then the
+    methods, best first.
+    """
     sparsities = choose_columns(group)
     summaries = summarise_cells(group)
     columns = len(sparsities) or 1
@@ -116,14 +118,15 @@ def build_table(group: Group, margin: float | None = None) -> Table:
         sparsity: max(
             (
                 sign * summary.mean
-                for (_, at), summary in summaries.items()
-                if at == sparsity and summary.n
+                for (method, at), summary in summaries.items()
+                if at == sparsity and summary.n and method in group.methods
             ),
             default=math.nan,
         )
         for sparsity in sparsities
     }
-    for method in group.methods:
+    for method in [*group.controls, *group.methods]:
+        alike = group.alike and method in group.methods
         cells: list[Cell | None] = []
         for sparsity in sparsities:
             summary = summaries.get((method, sparsity))
@@ -133,12 +136,8 @@ def build_table(group: Group, margin: float | None = None) -> Table:
             behind = best[sparsity] - sign * summary.mean
             # Equal to the eye is equal: a hidden sixth digit must not choose the bold one.
             shown = format_value(summary.mean, group.metric.name)
-            is_best = group.alike and shown == format_value(
-                sign * best[sparsity], group.metric.name
-            )
-            is_near = (
-                group.alike and not is_best and margin is not None and behind <= margin * (1 + 1e-9)
-            )
+            is_best = alike and shown == format_value(sign * best[sparsity], group.metric.name)
+            is_near = alike and not is_best and margin is not None and behind <= margin * (1 + 1e-9)
             cells.append(Cell(summary, is_best, is_near))
         rows.append(Row(method, tuple(cells)))
     caption = describe_table(group, sparsities, margin)
@@ -174,7 +173,7 @@ def describe_table(group: Group, shown: Sequence[float], margin: float | None) -
     ]
     if shown:
         sentences.append("Columns are target sparsities, the fraction of prunable weights removed.")
-    if shown and group.alike:
+    if shown and group.alike and group.methods:
         better = "higher" if metric.higher_is_better else "lower"
         sentences.append(f"Bold: the best pruned method of a column, {better} is better.")
     if shown and group.alike and margin is not None:
@@ -186,6 +185,10 @@ def describe_table(group: Group, shown: Sequence[float], margin: float | None) -
         sentences.append(f"Underlined: within {width} of the best.")
     if (error := describe_sampling(group)) is not None:
         sentences.append(error)
+    if group.controls:
+        sentences.append(
+            f"Small dense models in the place of pruned ones: {', '.join(group.controls)}."
+        )
     sentences += describe_recipe(group)
     if reached := describe_reached(group):
         sentences.append(f"Reached where it differs from the target: {reached}.")

@@ -23,6 +23,7 @@ from seven_bench.settings.validity import scoring_steps
 from seven_bench.store.run_folder import RunFolder
 from seven_bench.terminal import console as make_console
 from seven_bench.training.finetune import optimizer_steps, recipe_of
+from seven_bench.training.small import run_model
 
 STATE_BYTES = {"adamw": 8, "sgd": 4}  # optimizer state a weight, float32
 
@@ -70,8 +71,12 @@ def estimate(settings: Settings, sizes: dict[str, int]) -> Estimate:
         build_score(settings.pruner)  # as a run does, first of all
     folder = RunFolder(identify(settings).folder(settings.output_root))
     recipe = recipe_of(settings)
+    schedule = _schedule(settings, sizes)
     with torch.device("meta"):
-        model = build(settings.model.build)
+        try:
+            model = run_model(settings)
+        except ConfigError as error:
+            schedule, model = f"does not fit: {error}", build(settings.model.build)
     params = prunable(settings, model)
     total = sum(p.numel() for p in params.values())
     weights = sum(p.numel() for p in model.parameters())
@@ -84,9 +89,9 @@ def estimate(settings: Settings, sizes: dict[str, int]) -> Estimate:
             str(settings.seed),
         ),
         state=folder.state(),
-        schedule=_schedule(settings, sizes),
+        schedule=schedule,
         prunable=total,
-        kept=kept_count(total, settings.sparsity),
+        kept=total if unpruned else kept_count(total, settings.sparsity),
         seconds=_seconds(folder, settings),
         memory=weights * (8 + STATE_BYTES[recipe.optimizer]) + score_bytes,
     )

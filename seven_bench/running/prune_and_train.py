@@ -67,7 +67,9 @@ def _check_pattern(job: Job, masks: MaskSet) -> str | Structure:
 
 
 def _zero_shot(job: Job, name: str) -> dict[str, float]:
-    """What CLIP scores before it is trained on the task; nothing of other models."""
-    if job.settings.task.kind != "clip" or job.settings.start.kind == "dense":
+    """What CLIP scores before it is trained on the task; nothing of other models, small or not."""
+    settings = job.settings
+    small = settings.pruner.small is not None
+    if settings.task.kind != "clip" or settings.start.kind == "dense" or small:
         return {}
     return zero_shot(job.module, job.data, job.context.device, name)

@@ -15,7 +15,7 @@ from seven_bench import ranks
 from seven_bench.data.making import make_data
 from seven_bench.data.task_data import TaskData
 from seven_bench.measure.efficiency import efficiency
-from seven_bench.measure.size import sizes
+from seven_bench.measure.size import sizes, small_sizes
 from seven_bench.pruning import MaskSet, Params, prunable_parameters
 from seven_bench.pruning.prunable import has_option
 from seven_bench.pruning.structure import structured_parameters
@@ -57,6 +57,7 @@ from seven_bench.training.finetune import recipe_of
 from seven_bench.training.fit import Trained, evaluate
 from seven_bench.training.loggers import loggers, summarize_in_wandb
 from seven_bench.training.module import TaskModule
+from seven_bench.training.small import choose_small, prunable_of, tell_small, whole_model
 from seven_bench.training.start import start_name, starting_model
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,8 @@ def run(settings: Settings, wait: bool = False, weights: bool = False) -> Record
         return finished
     if settings.pruner.score is not None:
         build_score(settings.pruner)  # what is wrong with it is said before a start is trained
+    if settings.pruner.small is not None:
+        choose_small(settings)  # and so is a small model that there cannot be
     _device(settings)  # one that is not there is said before the runs that this one needs
     needed = _needed(settings)
     with folder.claim(wait):
@@ -241,12 +244,21 @@ def _record(settings: Settings, identity: Identity, model: nn.Module, masks: Mas
         "control": settings.control.name,
         "finetune": settings.finetune.name,
         "seed": settings.seed,
-        **sizes(model, masks, settings.sparsity),
+        **_sizes(settings, model, masks),
         "mask_hash": masks.hash(),
         "efficiency": {},
         "recipe": recipe_part(settings),
         "method": method_part(settings),
     }
+
+
+def _sizes(settings: Settings, model: nn.Module, masks: MaskSet) -> Record:
+    """Sizes by the masks; those of a small model by what it stands for, and what was chosen."""
+    if settings.pruner.small is None:
+        return sizes(model, masks, settings.sparsity)
+    whole, params = whole_model(settings), prunable_of(settings, model)
+    found = small_sizes(model, whole, params, settings.sparsity, prunable_of(settings, whole))
+    return {**found, "small": tell_small(settings)}
 
 
 def _metrics(

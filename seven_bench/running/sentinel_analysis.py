@@ -69,7 +69,7 @@ def find_runs(roots: Sequence[Path], unsealed: bool = False) -> tuple[list[Analy
     finished, problems = find_finished(roots, unsealed)
     runs = []
     for run in finished:
-        if run.record["pruner"] != DENSE:
+        if run.record["pruner"] != DENSE and run.record.get("small") is None:
             # Runs may have moved since: their root is where they lie now.
             folder, parts = run.folder.resolve(), Path(run.record["run_id"]).parts
             there = folder.parts[-len(parts) :] == parts

@@ -83,14 +83,22 @@ def stored(folder: Path) -> Settings:
 def _check_name(settings: Settings) -> None:
     """A method's name is what tables call it: it may not be that of another."""
     pruner = settings.pruner
-    if (pruner.name == "dense") != (pruner.timing == "none"):
+    if (pruner.name == "dense") != (pruner.timing == "none" and pruner.small is None):
         raise ConfigError(
             f"pruner.name={pruner.name}: allowed is dense for the run that prunes nothing, and for "
             f"no other; this one has timing={pruner.timing}"
         )
-    if pruner.score is None or not (conf_dir() / "pruner" / f"{pruner.name}.yaml").is_file():
+    if not (conf_dir() / "pruner" / f"{pruner.name}.yaml").is_file():
         return
     preset = choice(f"pruner/{pruner.name}")
+    kind = pruner.small.kind if pruner.small is not None else None
+    if kind != (stated := (preset.get("small") or {}).get("kind")):
+        raise ConfigError(
+            f"pruner.name={pruner.name}: that is the file with small.kind={stated or 'null'}, not "
+            f"{kind or 'null'}; give it a name of its own"
+        )
+    if pruner.score is None:
+        return
     score = preset["score"]["_target_"]
     framed = pruner.timing == preset["timing"] == "after"  # its file is for any score
     if pruner.score.path != score and not framed:

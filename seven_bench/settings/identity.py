@@ -106,18 +106,30 @@ def method_part(settings: Settings) -> Plain:
 
 def dense_start(settings: Settings) -> Settings:
     """The settings of the dense run that `start=dense` begins from, and that teaches where
-    `finetune.distill=true`: an ordinary run of its own, all of whose weights are trained.
+    `finetune.distill=true`: an ordinary run of its own, all of whose weights are trained. A small
+    model of random weights has none to begin from: it is trained as long by itself, as small.
     """
     start = settings.start
     weights = start.weights if start.from_ == "pretrained" else None
     begin = {"kind": start.from_, "from": start.from_, "weights": as_plain(weights)}
-    changes = {
-        "prunable": Prunable(),
-        "start": read(Start, begin),
+    changes: Plain = {
         "finetune": read(Finetune, choice("finetune/full")),
         "trainer": start.train,
     }
+    if from_random(settings.pruner) and start.kind == "dense":
+        begin = {"kind": "init", "from": "init"}
+        model = settings.model
+        if model.tokenizer is not None:  # that of the pretrained weights goes on to be used
+            model = model.model_copy(update={"tokenizer": tokenizer_source(model, start)})
+        changes |= {"start": read(Start, begin), "model": model}
+        return settings.model_copy(update=changes)
+    changes |= {"prunable": Prunable(), "start": read(Start, begin)}
     return unpruned(settings, dense_pruner()).model_copy(update=changes)
+
+
+def from_random(pruner: Pruner) -> bool:
+    """Whether a run is of a small model that no start has weights for."""
+    return pruner.small is not None and pruner.small.kind == "width"
 
 
 def needs_dense(settings: Settings) -> bool:

@@ -289,6 +289,15 @@ else:  # a new pattern, distribution or need is a row of its table and nothing h
 Parts = Annotated[tuple[Literal["pooler", "patch_embedding"], ...], Field(strict=False)]
 
 
+class Small(Node):
+    """A control that trains a small dense model: of less `width` from random weights, or of less
+    `depth`, layers of the start's chosen evenly. `match`: what it has as much of as is kept.
+    """
+
+    kind: Annotated[Literal["width", "depth"], METHOD]
+    match: Annotated[Literal["params", "macs"], METHOD] = "params"
+
+
 class Prunable(Node):
     """What may be removed: the encoder's linear weights and the parts that `include` names. With
     `pattern`, a regular expression, the weights in whose names it is found take the place of the
@@ -335,6 +344,7 @@ class Pruner(Node):
     begin: Annotated[Literal["dense", "random"], METHOD] = "dense"
     takes_step: Annotated[bool, METHOD] = False
     rounds: Rounds | None = None
+    small: Small | None = None
 
 
 class Control(Node):

@@ -80,7 +80,15 @@ def resolve(settings: Settings) -> Settings:
     pruner = settings.pruner
     if pruner.timing == "none":
         _check_empty(pruner)
-        return unpruned(settings, pruner)
+        _check_small(settings)
+        resolved = unpruned(settings, pruner)
+        kept = {"sparsity": settings.sparsity if pruner.small is not None else 0.0}
+        return resolved.model_copy(update=kept)
+    if pruner.small is not None:
+        raise ConfigError(
+            f"pruner.small: pruner={pruner.name} has timing={pruner.timing}; a small dense model "
+            "is pruned at no time: allowed is timing=none"
+        )
     check_whole(pruner)
     _check_timing(pruner)
     pattern = settings.pattern or pruner.pattern
@@ -114,6 +122,16 @@ def _check_empty(pruner: Pruner) -> None:
     for key in ("score", "schedule", "calibration", "rounds"):
         if getattr(pruner, key) is not None:
             raise ConfigError(f"pruner.{key}: pruner={pruner.name} has timing=none, so no {key}")
+
+
+def _check_small(settings: Settings) -> None:
+    """What is trained from random weights has no start to be distilled from but its own."""
+    small, dense = settings.pruner.small, settings.start.kind == "dense"
+    if small is not None and small.kind == "width" and dense and settings.finetune.distill:
+        raise ConfigError(
+            f"finetune.distill=true: pruner={settings.pruner.name} with start=dense would need two "
+            "dense runs, its own and the teacher; allowed are start=init and start=pretrained"
+        )
 
 
 def check_whole(pruner: Pruner) -> None:

@@ -179,6 +179,7 @@ class Record(_Part):
     metrics: Metrics
     mask_hash: Text | None
     recipe: Annotated[dict[str, Any], Words("an object")] | None = None
+    small: Annotated[dict[str, Any], Words("an object")] | None = None
     cost: Cost
     efficiency: Efficiency | None
     environment: Environment

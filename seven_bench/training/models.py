@@ -30,7 +30,7 @@ def text_model(*, head: str, classes: int, model_type: str, **shape: Any) -> nn.
         raise ValueError(f"head={head}: allowed are {', '.join(HEADS)}")
     labels = {"num_labels": classes} if head == "classification" else {}
     config = AutoConfig.for_model(model_type, **shape, **labels)
-    return _build(_text_class(head), config)
+    return from_config(_text_class(head), config)
 
 
 def clip_model(*, text: dict[str, Any], vision: dict[str, Any], projection_dim: int) -> nn.Module:
@@ -38,7 +38,7 @@ def clip_model(*, text: dict[str, Any], vision: dict[str, Any], projection_dim: 
     from transformers import CLIPConfig, CLIPModel
 
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=projection_dim)
-    return _build(CLIPModel, config)
+    return from_config(CLIPModel, config)
 
 
 def _text_class(head: str) -> Any:
@@ -50,7 +50,8 @@ def _text_class(head: str) -> Any:
     }[head]
 
 
-def _build(kind: Any, config: Any) -> nn.Module:
+def from_config(kind: Any, config: Any) -> nn.Module:
+    """A model of a class of transformers, with random weights in float32."""
     build = getattr(kind, "from_config", None) or kind._from_config
     model: nn.Module = build(config, dtype=torch.float32)
     return model

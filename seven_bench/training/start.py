@@ -14,7 +14,7 @@ from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet, Params
 from seven_bench.pruning.prunable import family_of
 from seven_bench.settings.building import build
-from seven_bench.settings.identity import dense_start, identify
+from seven_bench.settings.identity import dense_start, from_random, identify
 from seven_bench.settings.model import Settings
 from seven_bench.settings.weights import locate
 from seven_bench.store.finished import open_run
@@ -22,6 +22,7 @@ from seven_bench.store.tensors import load_tensors
 from seven_bench.training.environment import random_state, restore_random_state
 from seven_bench.training.finetune import Finetune, freeze_others
 from seven_bench.training.module import TaskModule
+from seven_bench.training.small import keep_layers, run_model
 
 log = logging.getLogger(__name__)
 POOLER = "pooler."  # may be missing too: not every pretraining has one
@@ -36,13 +37,15 @@ def starting_model(settings: Settings, start_record: dict[str, Any] | None) -> n
 
     Raises: ConfigError when the weights are not this model's.
     """
-    model: nn.Module = build(settings.model.build)
-    if settings.start.kind == "pretrained":
+    small = settings.pruner.small
+    by_depth = small is not None and small.kind == "depth"
+    model: nn.Module = build(settings.model.build) if by_depth else run_model(settings)
+    if settings.start.kind == "pretrained" and not from_random(settings.pruner):
         load_pretrained(model, locate(settings.start.weights))
     elif settings.start.kind == "dense":
         assert start_record is not None
         load_dense(model, settings)
-    return model
+    return keep_layers(model, settings) if by_depth else model
 
 
 def start_name(settings: Settings) -> str:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from seven_bench.results.collect import collect
 from seven_bench.results.groups import split_groups
+from seven_bench.results.overlap import measure_overlaps
 from seven_bench.results.recipes import identify_recipe
-from seven_bench.results.statistics import pair_by_seed
+from seven_bench.results.statistics import pair_by_seed, tabulate_scores
 from seven_bench.results.tables import build_table
 
 from .synthetic import RECIPE, make_record, write_run
@@ -195,3 +196,39 @@ def test_a_number_is_the_same_however_it_is_written() -> None:
     assert identify_recipe({"a": 3, "b": [1, 2]}) == identify_recipe({"b": [1.0, 2], "a": 3.0})
     assert identify_recipe({"a": 1}) != identify_recipe({"a": True})
     assert identify_recipe({}) == identify_recipe(None) == identify_recipe("text") == ""
+
+
+def test_small_dense_models_are_rows_but_never_best_or_tested_unasked(tmp_path: Path) -> None:
+    """Better than both methods at 0.9; a pattern of one sparsity takes them there alone."""
+    for seed in range(2):
+        for name, pattern, sparsity, value in (
+            ("dense", None, 0.0, 0.98), ("snip", "unstructured", 0.9, 0.8),
+            ("grasp", "unstructured", 0.9, 0.7), ("wanda", "nm_2_4", 0.5, 0.9),
+        ):  # fmt: skip
+            write_run(tmp_path, make_record(pruner=name, seed=seed, sparsity__target=sparsity,
+                                            pattern=pattern, metric__value=value))  # fmt: skip
+        for sparsity in (0.5, 0.9):
+            small = {"timing": "none", "pattern": "none", "small": {"kind": "width"}}
+            write_run(tmp_path, make_record(pruner="small_width", seed=seed, metric__value=0.95,
+                                            sparsity__target=sparsity, **small))  # fmt: skip
+    groups = split_groups(collect([tmp_path]).records)
+    nm, plain = sorted(groups, key=lambda group: len(group.methods))
+    assert (nm.methods, nm.controls, nm.sparsities) == (["wanda"], ["small_width"], [0.5])
+    assert plain.methods == ["snip", "grasp"] and plain.controls == ["small_width"]
+    assert plain.setting == "pattern unstructured" and plain.sparsities == [0.9]
+    table = build_table(plain, margin=0.5)
+    best = {row.label: row.cells[0].best for row in table.rows}
+    near = {row.label: row.cells[0].near for row in table.rows}
+    assert best == {"dense": False, "majority class": False, "small_width": False, "snip": True,
+                    "grasp": False}  # fmt: skip
+    assert near["grasp"] and not near["small_width"]
+    assert "in the place of pruned ones: small_width." in table.caption
+
+    def compared(reference: str, methods: tuple[str, ...] = ()) -> list[str]:
+        return [p.method for p in pair_by_seed(plain, reference, methods=methods)]
+
+    assert compared("snip") == ["grasp", "dense"]
+    assert compared("small_width") == ["snip", "grasp", "dense"]
+    assert compared("snip", ("small_width",)) == ["small_width"]
+    assert list(tabulate_scores([plain], 0.9).columns) == ["grasp", "snip"]
+    assert measure_overlaps([plain], 2**20)[0].values == {}

@@ -30,7 +30,11 @@ from seven_bench.training.fit import evaluate
 from seven_bench.training.pruning_callback import PruningCallback
 from tests.training import tiny
 
-METHODS = sorted(path.stem for path in (conf_dir() / "pruner").glob("*.yaml"))
+METHODS = sorted(
+    path.stem
+    for path in (conf_dir() / "pruner").glob("*.yaml")
+    if "\nsmall:" not in path.read_text()  # models of their own: tests/training/test_small.py
+)
 OPTIMIZERS = {"sgd": 0.03, "adamw": 0.01}  # name: learning rate
 EPOCHS, STEPS_AN_EPOCH = 3, 8
 CPU = Device("cpu")

@@ -68,5 +68,5 @@ def all_runs(group: Group) -> pd.DataFrame:
 
 
 def all_methods(group: Group) -> list[str]:
-    """The dense methods of a group and then its pruned ones."""
-    return [*sorted(group.dense["method"].unique()), *group.methods]
+    """The dense methods of a group, its small dense models, and then its pruned ones."""
+    return [*sorted(group.dense["method"].unique()), *group.controls, *group.methods]

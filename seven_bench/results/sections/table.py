@@ -25,7 +25,7 @@ function drawTable() {
   const columns = columnsOf(cells);
   const sign = direction(metric);
   const best = columns.map((s) => Math.max(...group.methods.map((method, index) =>
-    method.dense || !cells[index].get(s)?.n ? -Infinity : sign * cells[index].get(s).mean)));
+    method.dense || method.control || !cells[index].get(s)?.n ? -Infinity : sign * cells[index].get(s).mean)));
   const rows = group.methods.filter((method) => method.dense).map((method) => {
     const [sparsity, cell] = [...cells[group.methods.indexOf(method)]][0];
     return make("tr", { class: "whole" }, rowHead(method),
@@ -40,8 +40,8 @@ function drawTable() {
     rows.push(make("tr", {}, rowHead(method), columns.map((s, column) => {
       const cell = cells[index].get(s);
       if (!cell?.n) return make("td", {}, DASH);
-      const isBest = sign !== 0 && tell(cell.mean, metric) === tell(sign * best[column], metric);
-      const isNear = !isBest && sign !== 0 && metric === group.metric.name && group.margin !== null
+      const isBest = !method.control && sign !== 0 && tell(cell.mean, metric) === tell(sign * best[column], metric);
+      const isNear = !method.control && !isBest && sign !== 0 && metric === group.metric.name && group.margin !== null
         && best[column] - sign * cell.mean <= group.margin * (1 + 1e-9);
       return make("td", { class: isBest ? "best" : isNear ? "near" : null }, cellButton(index, s, cell, metric));
     })));

@@ -34,9 +34,9 @@ function choose(id, options, preferred) {
   return select.value;
 }
 
-const colour = (method) => (method.dense ? "var(--ink)" : `var(--m${method.colour})`);
+const colour = (method) => (method.dense ? "var(--ink)" : method.control ? "var(--soft)" : `var(--m${method.colour})`);
 const DASHES = { solid: null, dashed: "6 4", dotted: "1.5 3.5" };
-const dashOf = (method) => (method.dense ? "5 4" : DASHES[method.dash]);
+const dashOf = (method) => (method.dense ? "5 4" : method.control ? DASHES.dotted : DASHES[method.dash]);
 
 function marker(shape, x, y, size, attributes) {
   const s = size;
