@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from baselines.block_fisher import BlockFisher
+from seven_bench.baselines.block_fisher import BlockFisher
 from seven_bench.pruning import Observation, Params, Score
 
 

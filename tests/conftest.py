@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from seven_bench.commands.report import Report, write_report
 from seven_bench.settings.checks import checked
-from seven_bench.settings.conf import conf_dir
+from seven_bench.settings.conf import conf_dir, declare
 from seven_bench.settings.model import Settings
 from tests.results.synthetic import make_record, write_grid, write_run
 
@@ -33,6 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def _no_network_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+@pytest.fixture(autouse=True)
+def _no_plugins_of_another_test() -> None:
+    declare((), ())
 
 
 @pytest.fixture

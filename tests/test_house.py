@@ -14,10 +14,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def copy(tmp_path):
-    """A copy of the packages and of the linter's settings."""
-    for package in ("seven_bench", "baselines"):
-        bare = shutil.ignore_patterns("__pycache__", "*.html", "conf")
-        shutil.copytree(PROJECT / package, tmp_path / package, ignore=bare)
+    """A copy of the package, its baselines among the rooms, and of the linter's settings."""
+    bare = shutil.ignore_patterns("__pycache__", "*.html", "conf")
+    shutil.copytree(PROJECT / "seven_bench", tmp_path / "seven_bench", ignore=bare)
     shutil.copy(PROJECT / "pyproject.toml", tmp_path)
     return tmp_path
 
@@ -43,6 +42,10 @@ def test_the_house_is_in_order(copy):
         ("store/record.py", "import seven_bench.pruning", "store is not allowed to import"),
         ("store/atomic.py", "import seven_bench.store.record", "No cycles are allowed"),
         ("attic/__init__.py", "", "not listed as layers"),
+        ("baselines/snip.py", "import seven_bench.store.record", "baselines is not allowed to"),
+        ("training/fit.py", "import seven_bench.baselines.snip", "training is not allowed to"),
+        ("commands/run.py", "import seven_bench.baselines.snip", "commands is not allowed to"),
+        ("baselines/snip.py", "import seven_bench.commands.run", "baselines is not allowed to"),
     ],
 )
 def test_an_arrow_turned_round_is_an_error(copy, module, line, words):

@@ -8,8 +8,7 @@ import sys
 from typing import Any
 
 from seven_bench.errors import ConfigError
-from seven_bench.settings.checks import names_of
-from seven_bench.settings.conf import conf_dir
+from seven_bench.settings.conf import conf_dir, names_of
 from seven_bench.settings.model import Settings
 from seven_bench.settings.node import allowed_at, shown
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from seven_bench.commands.options import add_unsealed, print_left_out, print_problems
+from seven_bench.commands.options import (
+    add_plugins,
+    add_unsealed,
+    declare_plugins,
+    print_left_out,
+    print_problems,
+)
 from seven_bench.errors import ConfigError
 
 TARGETS = {
@@ -32,6 +38,7 @@ examples:
 
 def main(options: argparse.Namespace) -> int:
     """Exports what it can. Returns 1 after one line for each thing that went wrong."""
+    declare_plugins(options)
     if odd := [size for size in options.batch if size < 1]:
         raise ConfigError(f"--batch {odd[0]}: allowed is a whole number from 1")
     from seven_bench.export.runs import export_run, print_table
@@ -64,4 +71,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-root", metavar="DIR", help="where the data lie now (default: as in the run)"
     )
+    add_plugins(parser)
     add_unsealed(parser)

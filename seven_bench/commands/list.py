@@ -10,15 +10,15 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from seven_bench.commands.options import add_plugins, declare_plugins
 from seven_bench.pruning.distributions import DISTRIBUTIONS
 from seven_bench.pruning.patterns import PATTERNS
 from seven_bench.settings.building import check_target
-from seven_bench.settings.conf import conf_dir
+from seven_bench.settings.conf import conf_sources, yaml_files
 from seven_bench.settings.model import Pruner
 from seven_bench.settings.node import read
 from seven_bench.settings.validity import allowed_distributions, allowed_timings, check_whole
@@ -31,7 +31,7 @@ examples:
   seven-bench list                 everything, for reading
   seven-bench list --markdown      the table of methods, as in the README
   seven-bench list --matrix        every method x timing x pattern x distribution, CSV
-  seven-bench list --config-dir D  with the methods, tasks and models of D/pruner, ...
+  seven-bench list --config-dir D --plugins PKG   with those of D/pruner/*.yaml, D/model/*.yaml, ...
 """
 _LETTERS = {"global": "g", "uniform": "u", "er": "e", "lamp": "l", "per_row": "r"}
 _AUTHORS = r"((?:de )?[A-Z][\w-]+(?: et al\.| & [A-Z][\w-]+)? \d{4}),? "
@@ -41,16 +41,24 @@ _BRACKETS = re.compile(r"\s*\([^)]*\)")
 
 @dataclass(frozen=True)
 class Choice:
-    """One file of a config group: its name, what its first comment says, its node."""
+    """One file of a config group: its name, what its first comment says, its node, and the plug-in
+    that it comes from.
+    """
 
     name: str
     text: str
     node: dict[str, Any]
+    origin: str = ""
 
     @property
     def title(self) -> str:
         """The comment's first sentence, without what stands in brackets."""
         return re.split(r"\.(?:\s|$)", _BRACKETS.sub("", self.text))[0]
+
+    @property
+    def whole_title(self) -> str:
+        """The title, and where it comes from if from outside."""
+        return f"{self.title} [from {self.origin}]" if self.origin else self.title
 
     @property
     def source(self) -> tuple[str, str]:
@@ -70,18 +78,18 @@ class Row:
     distributions: dict[str, tuple[str, ...]]
 
 
-def choices(group: str, folders: Iterable[Path] | None = None) -> list[Choice]:
-    """The files of a config group, by name; later folders win."""
-    found: dict[str, Choice] = {}
-    for folder in folders or (conf_dir(),):
-        root = folder / group
-        for path in sorted(root.rglob("*.yaml")):
+def choices(group: str) -> list[Choice]:
+    """The files of a config group, by name, plug-ins' too."""
+    found = []
+    for source in conf_sources():
+        root = source.folder / group
+        for path in yaml_files(root):
             name = path.relative_to(root).with_suffix("").as_posix()
-            found[name] = _read(name, path.read_text(encoding="utf-8"), group)
-    return [found[name] for name in sorted(found)]
+            found.append(_read(name, path.read_text(encoding="utf-8"), group, source.origin))
+    return sorted(found, key=lambda choice: choice.name)
 
 
-def _read(name: str, text: str, group: str) -> Choice:
+def _read(name: str, text: str, group: str, origin: str) -> Choice:
     comments = []
     for line in text.splitlines():
         if not line.startswith("#"):
@@ -89,7 +97,7 @@ def _read(name: str, text: str, group: str) -> Choice:
         if "@package" not in line:
             comments.append(line.lstrip("# ").rstrip())
     node: dict[str, Any] = yaml.safe_load(text) or {}
-    return Choice(name, " ".join(comments), node.get(group, node))
+    return Choice(name, " ".join(comments), node.get(group, node), origin)
 
 
 def matrix(methods: Iterable[Choice]) -> list[Row]:
@@ -150,7 +158,7 @@ def _when(choice: Choice) -> str:
     return {"none": "never", "rounds": "in rounds"}.get(timing, timing)
 
 
-def _tables(folders: Sequence[Path]) -> list[Table]:
+def _tables() -> list[Table]:
     from rich.table import Table
 
     def table(title: str, *columns: str, caption: str = "") -> Table:
@@ -160,12 +168,12 @@ def _tables(folders: Sequence[Path]) -> list[Table]:
             made.add_column(column, overflow="fold")
         return made
 
-    methods = choices("pruner", folders)
+    methods = choices("pruner")
     listed = table("Methods (pruner=)", "method", "prunes", "what it is", "source")
     for choice in sorted(methods, key=_by_timing):
         authors, arxiv = choice.source
         source = ", ".join(filter(None, (authors, f"arXiv {arxiv}" if arxiv else "")))
-        listed.add_row(choice.name, _when(choice), choice.title, source)
+        listed.add_row(choice.name, _when(choice), choice.whole_title, source)
     letters = ", ".join(f"{letter} {name}" for name, letter in _LETTERS.items())
     goes = table(
         "What goes together",
@@ -187,9 +195,9 @@ def _tables(folders: Sequence[Path]) -> list[Table]:
         ("control", "Controls (control=)"), ("task", "Tasks (task=)"), ("model", "Models (model=)"),
     ):  # fmt: skip
         group_table = table(title, "name", "what it is")
-        for choice in choices(group, folders):
+        for choice in choices(group):
             kind = choice.node.get("kind")
-            group_table.add_row(choice.name, choice.title + (f" [{kind}]" if kind else ""))
+            group_table.add_row(choice.name, choice.whole_title + (f" [{kind}]" if kind else ""))
         tables.append(group_table)
     return tables
 
@@ -199,21 +207,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="the table of methods as Markdown")
     form.add_argument("--matrix", action="store_true", help="all that is valid, as CSV")
-    parser.add_argument("--config-dir", type=Path, help="a further folder of config groups")
+    add_plugins(parser)
 
 
 def main(options: argparse.Namespace) -> int:
     """Prints what was asked for."""
-    folders = [conf_dir(), *([options.config_dir] if options.config_dir else [])]
+    declare_plugins(options)
     if options.markdown:
-        sys.stdout.write(to_markdown(choices("pruner", folders)))
+        sys.stdout.write(to_markdown(choices("pruner")))
     elif options.matrix:
-        sys.stdout.write(to_csv(matrix(choices("pruner", folders))))
+        sys.stdout.write(to_csv(matrix(choices("pruner"))))
     else:
         from seven_bench.terminal import console as make_console
 
         console = make_console(markup=False, highlight=False)
-        for table in _tables(folders):
+        for table in _tables():
             console.print(table)
             console.print()
     return 0

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from seven_bench.settings.conf import declare
 from seven_bench.terminal import printable
 
 
@@ -19,6 +20,25 @@ def add_results(parser: argparse.ArgumentParser) -> None:
         metavar="RESULTS",
         help="folders to search for result.json, or such files",
     )
+
+
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    """`--config-dir`, `--plugins`: methods from outside that are not installed as such."""
+    parser.add_argument(
+        "--config-dir", type=Path, metavar="DIR", help="a further folder of config groups"
+    )
+    parser.add_argument(
+        "--plugins",
+        default="",
+        metavar="PKG,PKG",
+        help="packages on Python's path whose classes the files of --config-dir name",
+    )
+
+
+def declare_plugins(options: argparse.Namespace) -> None:
+    """Declares what was given of them. Raises: ConfigError when it is not there."""
+    folders = [options.config_dir] if options.config_dir else []
+    declare(folders, [name for name in options.plugins.split(",") if name])
 
 
 def add_unsealed(parser: argparse.ArgumentParser) -> None:

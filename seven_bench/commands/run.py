@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from seven_bench import interrupts
 from seven_bench.commands import FULL_ERROR, describe_verbs
 from seven_bench.commands.complaints import complain
+from seven_bench.commands.search_path import declare_typed
 from seven_bench.errors import ConfigError
 from seven_bench.settings.conf import conf_dir
 
@@ -31,10 +32,13 @@ def task(composed: DictConfig) -> float | None:
     A single run that fails ends the process here, a job of a multirun raises: the sweeper goes on
     and reports.
     """
-    if HydraConfig.get().mode != RunMode.RUN:
+    hydra_config: Any = HydraConfig.get()
+    if hydra_config.mode != RunMode.RUN:
         with interrupts.job():
+            declare_typed(hydra_config, composed.plugins)
             return perform(composed)
     try:
+        declare_typed(hydra_config, composed.plugins)
         return perform(composed)
     except Exception as error:
         if WANTS_TRACE:

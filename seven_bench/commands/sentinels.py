@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seven_bench.commands.options import add_unsealed, print_left_out, print_problems
+from seven_bench.commands.options import (
+    add_plugins,
+    add_unsealed,
+    declare_plugins,
+    print_left_out,
+    print_problems,
+)
 from seven_bench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -44,11 +50,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dropout", action="store_true", help="leave dropout on")
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    add_plugins(parser)
     add_unsealed(parser)
 
 
 def main(options: argparse.Namespace) -> int:
     """Analyses what it can. Returns 1 after one line for each thing that went wrong."""
+    declare_plugins(options)
     if options.batches < 4:
         raise ConfigError(f"--batches {options.batches}: allowed is a whole number from 4")
     if options.batch_size is not None and options.batch_size < 1:

@@ -24,6 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from seven_bench.commands.complaints import one_line
+from seven_bench.commands.search_path import PluginsSearchPath, declare_typed
 from seven_bench.errors import ConfigError
 from seven_bench.interrupts import Interrupted, passed_on
 from seven_bench.settings.checks import checked
@@ -89,6 +90,7 @@ class SuiteSweeper(Sweeper):
             read_key(Settings, key, self.config[key])
             for key in ("shard", "retry_failed", "dry_run")
         )
+        declare_typed(self.config.hydra, self.config.plugins)
         combinations = self._expand(arguments)
         if not combinations:
             raise ConfigError(f"no run in {shlex.join(arguments)}: a swept key has no values")
@@ -248,7 +250,9 @@ def _show_failures(failures: Sequence[Failure]) -> None:
 
 
 def register() -> None:
-    """Makes the sweeper known to Hydra, as if it were installed in its plugins' namespace."""
+    """Makes the sweeper and the plug-ins' configs known to Hydra, as if they were installed in its
+    plugins' namespace.
+    """
     try:
         import hydra_plugins
     except ImportError:  # no other plugin is installed
@@ -259,3 +263,4 @@ def register() -> None:
     sys.modules[PLUGIN_MODULE] = module
     vars(hydra_plugins)["seven_bench"] = module
     Plugins.instance().register(SuiteSweeper)
+    Plugins.instance().register(PluginsSearchPath)

@@ -22,6 +22,7 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from seven_bench import interrupts
 from seven_bench.errors import ConfigError
+from seven_bench.settings.conf import declared_arguments
 
 log = logging.getLogger(__name__)
 WORKER = "seven_bench.running.worker"  # by name: it imports the run that starts it
@@ -51,7 +52,14 @@ def share_out(folder: Path, processes: int) -> None:
     ranks = [str(rank) for rank in range(processes)]
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # we tell it
     with tempfile.TemporaryDirectory(prefix="seven_bench_") as place, interrupts.deferred():
-        arguments = ("-m", WORKER, str(folder), f"{place}/meeting", os.getpid())
+        arguments = (
+            "-m",
+            WORKER,
+            str(folder),
+            f"{place}/meeting",
+            os.getpid(),
+            *declared_arguments(),
+        )
         started = Processes(
             "run",
             sys.executable,

@@ -41,6 +41,7 @@ from seven_bench.settings.identity import (
     threads,
 )
 from seven_bench.settings.model import Settings
+from seven_bench.settings.packages import all_versions
 from seven_bench.store.files import CHECKPOINT, MASKS, MODEL, PREDICTIONS, RECORD
 from seven_bench.store.integrity import fingerprints
 from seven_bench.store.masks import write_masks
@@ -170,7 +171,9 @@ def _work(
     record["metric"], record["metrics"] = _metrics(settings, data, trained, best, last)
     record["metrics"].update(trained.zero_shot)
     record["cost"] = _cost(settings, scoring, trained, evaluation, began, needed)
-    record["environment"] = environment(threads(settings), device.deterministic)
+    record["environment"] = environment(
+        threads(settings), device.deterministic, all_versions(settings)
+    )
     if ranks.rank() == 0:
         write_masks(masks, folder / MASKS)
         _save_model(model, folder / MODEL)

@@ -1,7 +1,7 @@
-"""One of the processes that share a run: `python -m seven_bench.running.worker FOLDER MEETING PID`.
+"""One of the processes that share a run: `python -m ...worker FOLDER MEETING PID PLUGINS...`.
 
 FOLDER has the config, written by the process PID that claimed it; MEETING is the file over which
-the processes find each other.
+the processes find each other; PLUGINS are those that were declared to that process.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from seven_bench import interrupts
+from seven_bench.settings.conf import declare_arguments
 
 
 def main(folder: Path, meeting: str) -> int:
@@ -53,6 +54,7 @@ def _gpu(rank: int) -> bool:
 
 if __name__ == "__main__":
     interrupts.end_with_parent(int(sys.argv[3]))
+    declare_arguments(sys.argv[4:])
     with interrupts.watched():
         code = main(Path(sys.argv[1]), sys.argv[2])
     sys.exit(code)

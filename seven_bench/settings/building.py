@@ -1,4 +1,5 @@
-"""Objects from `_target_` nodes: those that the installed configuration names, and no others.
+"""Objects from `_target_` nodes: those that the installed configuration names, or that of a plug-in
+which the user has installed or named, and no others.
 
 A run folder's config is a stranger's: what it names is looked up among these, exactly, and what it
 would call them with is checked.
@@ -19,14 +20,15 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation
 
 from seven_bench.errors import ConfigError
-from seven_bench.settings.conf import conf_dir
+from seven_bench.settings.conf import ConfSource, conf_dir, conf_sources, yaml_files
 from seven_bench.settings.model import Pruner, Settings
 from seven_bench.settings.node import Target, shown
+from seven_bench.settings.packages import outside_package
 
 # The key that a target stands at, and its name.
 TARGET = re.compile(r"(\w+):\s*\{?\s*_target_:\s*([\w.]+)")
 FURTHER = (("schedule", "seven_bench.pruning.Linear"),)  # may be typed though no file names it
-OURS = ("seven_bench.", "baselines.")
+OURS = ("seven_bench.",)
 MODELS = "seven_bench.training.models."
 # A model is built of numbers, and of these words; nothing that could name a file or an address.
 WORDS = ("head", "model_type", "model_name", "hidden_act", "activation")
@@ -39,17 +41,22 @@ SHAPE = frozenset({
 
 
 def targets(key: str | None = None) -> frozenset[str]:
-    """Every `_target_` of the installed configuration, or those that stand at a key (`score`)."""
-    return frozenset(name for where, name in _named() if key in (None, where))
+    """Every `_target_` of the installed configuration and of plug-ins, or those that stand at a key
+    (`score`). A plug-in adds those of its own packages alone.
+    """
+    named = [*FURTHER]
+    for source in conf_sources():
+        named += [pair for pair in _named(source) if source.may_name(pair[1])]
+    return frozenset(name for where, name in named if key in (None, where))
 
 
 @cache
-def _named() -> frozenset[tuple[str, str]]:
-    """All targets with their keys, but for Hydra's own parts."""
-    conf = conf_dir()
-    files = (path for path in conf.rglob("*.yaml") if path.relative_to(conf).parts[0] != "hydra")
+def _named(source: ConfSource) -> frozenset[tuple[str, str]]:
+    """All targets of a folder with their keys, but for Hydra's own parts."""
+    folder = source.folder
+    files = (path for path in yaml_files(folder) if path.relative_to(folder).parts[0] != "hydra")
     found = (TARGET.findall(path.read_text(encoding="utf-8")) for path in files)
-    return frozenset((*FURTHER, *(pair for pairs in found for pair in pairs)))
+    return frozenset(pair for pairs in found for pair in pairs)
 
 
 def check_target(target: Target, key: str = "") -> None:
@@ -62,12 +69,28 @@ def check_target(target: Target, key: str = "") -> None:
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(
             f"{key}{'.' if key else ''}_target_={shown(target.path)}: allowed is what a file of "
-            f"the installed configuration names{hint}"
+            f"the installed configuration names{hint or _unnamed(target)}"
         )
-    if not target.path.startswith(OURS):
+    outside = is_outside(target.path)
+    if not outside and not target.path.startswith(OURS):
         _check_shape(target.arguments, key or target.path, SHAPE)
-    elif target.path.startswith(MODELS):
+    elif target.path.startswith(MODELS) or (outside and target.path in targets("build")):
         _check_shape(target.arguments, key or target.path, None)
+
+
+def is_outside(path: str) -> bool:
+    """Whether a target is a plug-in's, and none that the suite's own configuration names."""
+    own = ConfSource(conf_dir())
+    return outside_package(path) is not None and all(path != name for _, name in _named(own))
+
+
+def _unnamed(target: Target) -> str:
+    """A hint for what a folder of the user's names, of a package that the user did not name."""
+    given = [source for source in conf_sources() if source.origin]
+    if any(target.path == path for source in given for _, path in _named(source)):
+        package = target.path.partition(".")[0]
+        return f", or of a plug-in: plugins=[{package}] makes that package one"
+    return ""
 
 
 def check_targets(settings: Settings) -> None:
@@ -110,7 +133,7 @@ def build(target: Target, /, **given: Any) -> Any:
     factory = _imported(target.path)
     if twice := sorted(given.keys() & target.arguments.keys()):
         raise ConfigError(f"{target.path}: {twice[0]} is given by the program")
-    if target.path.startswith(OURS):
+    if target.path.startswith(OURS) or is_outside(target.path):
         _check_arguments(factory, target)
     try:
         return factory(**target.arguments, **given)

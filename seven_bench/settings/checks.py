@@ -16,7 +16,7 @@ import yaml
 
 from seven_bench.errors import ConfigError
 from seven_bench.settings.building import check_targets
-from seven_bench.settings.conf import choice, conf_dir
+from seven_bench.settings.conf import choice, find_file, names_of
 from seven_bench.settings.identity import identify
 from seven_bench.settings.model import Settings
 from seven_bench.settings.node import misread, read, shown
@@ -88,7 +88,7 @@ def _check_name(settings: Settings) -> None:
             f"pruner.name={pruner.name}: allowed is dense for the run that prunes nothing, and for "
             f"no other; this one has timing={pruner.timing}"
         )
-    if not (conf_dir() / "pruner" / f"{pruner.name}.yaml").is_file():
+    if find_file(f"pruner/{pruner.name}") is None:
         return
     preset = choice(f"pruner/{pruner.name}")
     kind = pruner.small.kind if pruner.small is not None else None
@@ -157,16 +157,10 @@ def _check_kinds(composed: Any) -> None:
         )
 
 
-def names_of(group: str) -> list[str]:
-    """The choices of a group of settings, by its files."""
-    folder = conf_dir() / group
-    return sorted(f.relative_to(folder).with_suffix("").as_posix() for f in folder.rglob("*.yaml"))
-
-
 def _models_of(kind: str) -> list[str]:
     """Models of a kind, by a look at their files."""
-    files = sorted((conf_dir() / "model").glob("*.yaml"))
-    return [file.stem for file in files if f"\nkind: {kind}\n" in file.read_text()]
+    files = ((name, find_file(f"model/{name}")) for name in names_of("model"))
+    return [name for name, file in files if file and f"\nkind: {kind}\n" in file.read_text()]
 
 
 def _check_finetune(settings: Settings) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 from seven_bench.settings.conf import choice
 from seven_bench.settings.model import Finetune, Prunable, Pruner, Settings, Start, as_folder
 from seven_bench.settings.node import Role, as_plain, by_role, read
+from seven_bench.settings.packages import method_versions, other_versions
+from seven_bench.settings.renamed import as_first_named
 from seven_bench.settings.sources import fingerprint
 from seven_bench.settings.validity import unpruned
 from seven_bench.settings.weights import TOKENIZER, tokenizer_source
@@ -62,6 +64,7 @@ def identify(settings: Settings) -> Identity:
 def decisive_part(settings: Settings) -> Plain:
     """The part of settings that decides the result, with data and start by content."""
     part = by_role(settings, DECISIVE)
+    _add_method(part, settings)
     part["task"]["data"].pop("workers", None)  # an argument of a target: it has no role of its own
     _add_contents(part, settings)
     part["start"], part["finetune"] = _start(settings, "run_id"), _finetune(settings, "run_id")
@@ -92,7 +95,11 @@ def recipe_part(settings: Settings) -> Plain:
 
 
 def _add_contents(part: Plain, settings: Settings) -> None:
-    """Data and tokenizer enter by what is in them, not by where they lie."""
+    """Data and tokenizer enter by what is in them, not by where they lie; packages from outside by
+    their versions.
+    """
+    if versions := other_versions(settings):
+        part["versions"] = versions
     task = settings.task
     part["task"]["data_fingerprint"] = fingerprint(task.source, settings.data_root, task.name)
     if settings.model.tokenizer is not None:
@@ -101,7 +108,17 @@ def _add_contents(part: Plain, settings: Settings) -> None:
 
 def method_part(settings: Settings) -> Plain:
     """What a run's method is, by dotted key, without what a table has a column for."""
-    return dict(_flat(by_role(settings, (Role.METHOD,))))
+    part = by_role(settings, (Role.METHOD,))
+    _add_method(part, settings)
+    return dict(_flat(part))
+
+
+def _add_method(part: Plain, settings: Settings) -> None:
+    """A method's score enters under the name that it had first, one from outside with a version."""
+    if (score := part["pruner"].get("score")) is not None:
+        part["pruner"]["score"] = as_first_named(score)
+    if versions := method_versions(settings):
+        part["pruner"]["versions"] = versions
 
 
 def dense_start(settings: Settings) -> Settings:

@@ -379,6 +379,7 @@ class Settings(Node):
     data_root: Annotated[Folder | None, PLACE]
     output_root: Annotated[Folder, PLACE]
     suite: Annotated[Name, PLACE]
+    plugins: Annotated[tuple[PackageName, ...], Field(strict=False), PLACE] = ()
     progress: Annotated[bool, PLACE]
     dry_run: Annotated[bool, PLACE]
     retry_failed: Annotated[bool, PLACE]

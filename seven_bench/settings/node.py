@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from seven_bench.errors import ConfigError
+from seven_bench.settings.renamed import RENAMED
 
 SHOWN = 80  # characters of a value that an error quotes
 
@@ -83,7 +84,8 @@ class Target(Node):
             raise ValueError("a mapping with a _target_, the full name of a class")
         if odd := [key for key in _keys(arguments) if not key.isidentifier() or key[0] == "_"]:
             raise ValueError(f"arguments that are names, which {odd[0]!r} is not")
-        return {"path": value["_target_"], "arguments": arguments}
+        path = value["_target_"]
+        return {"path": RENAMED.get(path, path), "arguments": arguments}
 
     @model_serializer
     def _as_node(self) -> dict[str, Any]:

@@ -81,8 +81,8 @@ def restore_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
 
 
-def environment(threads: int, deterministic: bool) -> dict[str, Any]:
-    """Versions, code and hardware, for the record."""
+def environment(threads: int, deterministic: bool, outside: dict[str, str]) -> dict[str, Any]:
+    """Versions (those of packages from `outside` as given), code and hardware, for the record."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -90,7 +90,7 @@ def environment(threads: int, deterministic: bool) -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "versions": versions,
+        "versions": {**versions, **outside},
         "git": _git_commit(),
         "hardware": torch.cuda.get_device_name() if _on_gpu() else _processor(),
         "threads": threads,

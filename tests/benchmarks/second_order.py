@@ -11,8 +11,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from baselines.obert import ObertScore
-from baselines.sparsegpt import SparseGptScore
+from seven_bench.baselines.obert import ObertScore
+from seven_bench.baselines.sparsegpt import SparseGptScore
 from seven_bench.pruning import MaskSet, Observation, Params, Score, prune
 from tests.benchmarks.models import SHAPES
 from tests.benchmarks.timing import Row, in_words, peak_memory

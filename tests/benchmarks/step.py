@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import torch
 
-from baselines.movement import MovementScore
-from baselines.platon import PlatonScore
+from seven_bench.baselines.movement import MovementScore
+from seven_bench.baselines.platon import PlatonScore
 from seven_bench.pruning import Cubic, Score, SevenScore, kept_count, prunable_parameters
 from seven_bench.pruning.pruner import Method, Pruner
 from seven_bench.training.pruning_callback import PruningCallback

@@ -94,13 +94,14 @@ def test_a_further_folder_and_a_wrong_one(tmp_path: Path, capsys):
     text = (
         "# Mine. Me & You 2030, arXiv 3001.00001.\nname: mine\ntiming: before\nneeds: [gradients]\n"
     )
-    score = "score: {_target_: baselines.snip.SnipScore}\nschedule: {_target_: x}\n"
+    score = "score: {_target_: seven_bench.baselines.snip.SnipScore}\nschedule: {_target_: x}\n"
     (folder / "mine.yaml").write_text(text + score)
     assert main(["list", "--markdown", "--config-dir", str(tmp_path)]) == 0
     assert "| `mine` | before | Mine | Me & You 2030, [arXiv 3001.00001]" in capsys.readouterr().out
     (folder / "mine.yaml").write_text(text + score.replace("SnipScore", "Nothing"))
     assert main(["list", "--matrix", "--config-dir", str(tmp_path)]) == 1
-    assert "error: pruner.score._target_=baselines.snip.Nothing" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "error: pruner.score._target_=seven_bench.baselines.snip.Nothing" in said
 
 
 def test_help_says_how(capsys):

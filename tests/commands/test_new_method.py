@@ -19,7 +19,8 @@ def checkout(tmp_path_factory) -> Path:
     """This code with the two files of the README's example, and nothing else changed."""
     folder = tmp_path_factory.mktemp("checkout")
     for part in ("seven_bench", "baselines", "conf", "tests"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        bare = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / part, folder / part, ignore=bare, symlinks=True)
     shutil.copy(ROOT / "pyproject.toml", folder)
     blocks = re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", (ROOT / "README.md").read_text(),
                         re.DOTALL)  # fmt: skip

@@ -150,7 +150,7 @@ def test_a_score_that_calls_exit_is_a_failure(make_config, monkeypatch):
     def leave(*args):
         raise SystemExit(0)
 
-    monkeypatch.setattr("baselines.magnitude.MagnitudeScore.scores", leave)
+    monkeypatch.setattr("seven_bench.baselines.magnitude.MagnitudeScore.scores", leave)
     config = make_config("pruner=magnitude", "start=init", "logger=none", "progress=false")
     with pytest.raises(RuntimeError, match=r"called exit\(0\)"):
         run(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from baselines.movement import MovementScore
+from seven_bench.baselines.movement import MovementScore
 from seven_bench.pruning import kept_count
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.context import Device

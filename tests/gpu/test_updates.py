@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from baselines.movement import MovementScore
-from baselines.platon import PlatonScore
+from seven_bench.baselines.movement import MovementScore
+from seven_bench.baselines.platon import PlatonScore
 from seven_bench.pruning import MaskSet, Observation, SevenScore, prune
 from tests.gpu.test_selection import same
 from tests.gpu.waits import host_waits

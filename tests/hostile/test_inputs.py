@@ -63,7 +63,7 @@ WRONG = {
     "pruner=snip pruner.needs=[gradient]": "pruner.needs=gradient: allowed is a list of weights,",
     "pruner=snip pruner.name=dense": "pruner.name=dense: allowed is dense for the run that prunes",
     "pruner=dense pruner.name=snip": "pruner.name=snip: allowed is dense for the run that prunes",
-    "pruner=snip pruner.name=magnitude": "that is the method whose score is baselines.magnitude",
+    "pruner=snip pruner.name=magnitude": "whose score is seven_bench.baselines.magnitude",
     "task.name=..": "task.name=..: allowed is a name",
     "model.name=a/../b": "model.name=a/../b: allowed is a name",
     "pruner=lth pruner.rounds.fraction=1e-7": "23,025,850 rounds to sparsity=0.9; allowed are",

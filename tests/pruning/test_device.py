@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from baselines.movement import MovementScore
-from baselines.platon import PlatonScore
+from seven_bench.baselines.movement import MovementScore
+from seven_bench.baselines.platon import PlatonScore
 from seven_bench.pruning import (
     MaskSet,
     Observation,

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from baselines.fisher import FisherScore
-from baselines.grasp import GraspScore
-from baselines.magnitude import MagnitudeScore
-from baselines.random import RandomScore
-from baselines.snip import SnipScore
-from baselines.synflow import SynflowLinearizedScore
-from baselines.taylor import TaylorScore
-from baselines.wanda import WandaScore
+from seven_bench.baselines.fisher import FisherScore
+from seven_bench.baselines.grasp import GraspScore
+from seven_bench.baselines.magnitude import MagnitudeScore
+from seven_bench.baselines.random import RandomScore
+from seven_bench.baselines.snip import SnipScore
+from seven_bench.baselines.synflow import SynflowLinearizedScore
+from seven_bench.baselines.taylor import TaylorScore
+from seven_bench.baselines.wanda import WandaScore
 from seven_bench.pruning import Cubic, Exponential, MaskSet, Observation, OneShot, SevenScore
 from seven_bench.pruning.calibration import prune_before
 from seven_bench.pruning.pruner import Method, Pruner

@@ -7,10 +7,10 @@ from itertools import combinations
 import pytest
 import torch
 
-from baselines.block_fisher import GATHERED, BlockFisher
-from baselines.obert import ObertScore
-from baselines.sparsegpt import SparseGptScore
-from baselines.wanda import WandaScore
+from seven_bench.baselines.block_fisher import GATHERED, BlockFisher
+from seven_bench.baselines.obert import ObertScore
+from seven_bench.baselines.sparsegpt import SparseGptScore
+from seven_bench.baselines.wanda import WandaScore
 from seven_bench.pruning import MaskSet, Observation, OneShot, make_masks, prune
 from tests.pruning.quadratic import prune_quadratic
 

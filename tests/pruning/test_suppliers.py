@@ -18,8 +18,8 @@ from transformers import (
     CLIPVisionConfig,
 )
 
-from baselines.grasp import GraspScore
-from baselines.snip import SnipScore
+from seven_bench.baselines.grasp import GraspScore
+from seven_bench.baselines.snip import SnipScore
 from seven_bench.pruning import OneShot, Score, prunable_parameters
 from seven_bench.pruning.calibration import passes, prune_before, scoring
 from seven_bench.pruning.needs import NEEDS, Need

@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from baselines.magnitude import MagnitudeScore
-from baselines.snip import SnipScore
+from seven_bench.baselines.magnitude import MagnitudeScore
+from seven_bench.baselines.snip import SnipScore
 from seven_bench.pruning import MaskSet, Observation, Params, Score, prune
 from seven_bench.pruning.controls import Inverted, MagnitudeQuotas, corrupted, exchanged
 from seven_bench.running.run import run

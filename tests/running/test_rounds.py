@@ -169,7 +169,8 @@ def test_a_rewound_round_goes_on_with_the_learning_rates_of_its_step(make_config
 
 
 def test_one_shot_after_prunes_what_was_trained(make_config, starts):
-    score = ("pruner.score._target_=baselines.snip.SnipScore", "pruner.needs=[gradients]",
+    score = ("pruner.score._target_=seven_bench.baselines.snip.SnipScore",
+             "pruner.needs=[gradients]",
              "pruner.calibration={examples: 64, batch_size: 32}")  # fmt: skip
     for given in ((), score):
         starts.clear()

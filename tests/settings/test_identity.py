@@ -2,9 +2,12 @@
 
 import pytest
 
+from seven_bench.errors import ConfigError
+from seven_bench.settings.building import check_targets, targets
 from seven_bench.settings.conf import conf_dir
 from seven_bench.settings.identity import identify, method_part, recipe_part
 from seven_bench.settings.node import by_role
+from seven_bench.settings.renamed import RENAMED
 
 KNOWN = {  # a change here renames everybody's runs: use the ledger of identity.py instead
     "": "digits/vit_digits/seven_dyn/s0.9/seed0-61b355bf",
@@ -60,6 +63,23 @@ def test_a_cell_is_a_run_without_its_seed(make_config):
 
 def test_sums_that_differ_in_the_last_bit_are_one_sparsity(make_config):
     assert run_id(make_config, f"sparsity={0.1 + 0.2}") == run_id(make_config, "sparsity=0.3")
+
+
+def test_a_method_keeps_the_name_that_it_had_first(make_config):
+    """In ids and records; a run folder may say either, and nothing that was never a name."""
+    node = {"_target_": "baselines.snip.SnipScore"}
+    config = make_config("pruner=snip", "logger=none")
+    assert config.pruner.score.path == "seven_bench.baselines.snip.SnipScore"
+    assert method_part(config)["pruner.score._target_"] == "baselines.snip.SnipScore"
+    assert config.changed(pruner__score=node) == config
+    for name in ("baselines.snip.run", "baselines.snip", "baselines.small.SmallScore"):
+        changed = config.changed(pruner__score={"_target_": name})
+        with pytest.raises(ConfigError, match="allowed is what a file of the installed"):
+            check_targets(changed)
+
+
+def test_every_former_name_is_one_of_today():
+    assert len(RENAMED) == 14 and set(RENAMED.values()) <= targets("score")
 
 
 def test_other_data_is_another_run(make_config, tmp_path):

@@ -13,11 +13,11 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanSquaredError, MetricCollection
 
-from baselines.movement import MovementScore
-from baselines.platon import PlatonScore
-from baselines.rigl import RiglScore
-from baselines.soft_movement import SoftMovementScore
-from baselines.taylor import TaylorScore
+from seven_bench.baselines.movement import MovementScore
+from seven_bench.baselines.platon import PlatonScore
+from seven_bench.baselines.rigl import RiglScore
+from seven_bench.baselines.soft_movement import SoftMovementScore
+from seven_bench.baselines.taylor import TaylorScore
 from seven_bench.data.samplers import ArrayDataset
 from seven_bench.data.task_data import TaskData
 from seven_bench.pruning import Constant, Cubic, CubicReleased, MaskSet, SevenScore, kept_count

@@ -7,8 +7,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins import MixedPrecision
 
-from baselines.movement import MovementScore
-from baselines.snip import SnipScore
+from seven_bench.baselines.movement import MovementScore
+from seven_bench.baselines.snip import SnipScore
 from seven_bench.pruning import Cubic, MaskSet, SevenScore, prunable_parameters
 from seven_bench.pruning.pruner import MASKING, Method, Pruner, Settled
 from seven_bench.training.context import Context, Device

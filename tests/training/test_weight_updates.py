@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from baselines.magnitude import MagnitudeScore
+from seven_bench.baselines.magnitude import MagnitudeScore
 from seven_bench.pruning import Cubic, MaskSet, OneShot, prunable_parameters
 from seven_bench.pruning.calibration import prune_before
 from seven_bench.pruning.pruner import Method, Pruner
