@@ -8,23 +8,27 @@ anything slow begins.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+
+from seven_bench import guard
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 GRACE = 20.0  # seconds that other processes have to write a checkpoint
 ONCE = 1.0  # seconds in which a signal that comes again is the same: groups and leaders are told
 PATIENCE = 5.0  # seconds after which a moment is taken that loses some work
-SWEEP = "SEVEN_BENCH_SWEEP"  # "PID:FOLDER" of the sweep, for its jobs: where they say they run
+SWEEP = guard.VARIABLE  # "PID:FOLDER" of the sweep, for its jobs: where they say they run
 STOP = "stop"  # in that folder: no further job begins
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -61,6 +65,7 @@ class _State:
     working: bool = True  # False in a launcher's process between two jobs
     told_twice: bool = False  # the terminal and the parent both tell a worker
     jobs: Path | None = None  # where jobs of other processes say that they run
+    guard: subprocess.Popen[bytes] | None = None  # of the last sweep
 
 
 _state = _State()
@@ -129,14 +134,40 @@ def _handle(number: int, _frame: FrameType | None) -> None:
 @contextmanager
 def passed_on() -> Iterator[None]:
     """Within, a signal is passed on to jobs in other processes before it raises here."""
-    with tempfile.TemporaryDirectory(prefix="seven_bench_") as folder:
-        os.environ[SWEEP] = f"{os.getpid()}:{folder}"
+    with tempfile.TemporaryDirectory(prefix="seven_bench_", ignore_cleanup_errors=True) as folder:
+        mark = f"{os.getpid()}:{folder}"
+        _start_guard(mark)
+        os.environ[SWEEP] = mark
         _state.jobs = Path(folder)
         try:
             yield
         finally:
             _state.jobs = None
             del os.environ[SWEEP]
+
+
+def _start_guard(mark: str) -> None:
+    """A process that ends those of the sweep when this one is killed.
+
+    It stays until this one ends: a launcher's workers may do so too, though they are idle.
+    """
+    _end_guard()
+    if sys.platform != "linux":
+        return
+    words = [sys.executable, "-I", "-S", guard.__file__, mark, str(os.getpid())]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with suppress(OSError):  # without room for one, jobs still look for their parent themselves
+        _state.guard = subprocess.Popen(
+            words, stdin=subprocess.PIPE, cwd="/", start_new_session=True, **quiet
+        )
+
+
+@atexit.register
+def _end_guard() -> None:
+    if _state.guard is not None:
+        with _state.guard as running:  # closes the pipe and waits
+            running.kill()
+        _state.guard = None
 
 
 def sweep_folder() -> Path | None:

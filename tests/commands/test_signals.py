@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from seven_bench import guard
 from seven_bench.running.run import run
 from seven_bench.store.run_folder import RunFolder
 from tests.conftest import ROOT, program
@@ -134,6 +135,50 @@ def test_a_sweep_ends_in_order(launcher, plugin, number, finished, tmp_path):
     assert found.count("interrupted") == jobs
     assert f"{found.count('done')} of 4 runs are done" in output
     assert "Accuracy (%)" in output  # the table
+
+
+#: A sweep's process with one that takes no notice of it: deaf to signals, in another session.
+SWEEPING = """
+import subprocess, sys
+from seven_bench.interrupts import passed_on
+deaf = "import signal, time; [signal.signal(n, signal.SIG_IGN) for n in (2, 15)]; time.sleep(60)"
+with passed_on():
+    child = subprocess.Popen([sys.executable, "-c", deaf, sys.argv[1]], start_new_session=True)
+    print(child.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the guard reads /proc")
+@pytest.mark.parametrize("killed", [True, False])
+def test_what_a_killed_sweep_leaves_is_ended_and_after_another_nothing(killed, tmp_path):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    words = [sys.executable, "-c", SWEEPING, str(tmp_path)]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(temporary)},
+    ) as process:  # fmt: skip
+        child = int(process.stdout.readline())
+        until(lambda: [told for told in living(tmp_path) if "guard.py" in told])
+        if killed:
+            process.kill()
+    assert process.returncode == (-signal.SIGKILL if killed else 0)
+    if killed:
+        until(lambda: not living(tmp_path), 8)
+    else:
+        (left,) = living(tmp_path)
+        assert "guard.py" not in left
+        os.kill(child, signal.SIGKILL)
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_guard_is_small():
+    """It runs beside every sweep: it loads nothing of this package, nor anything slow."""
+    code = "import runpy, sys; runpy.run_path(sys.argv[1]); print(len(sys.modules))"
+    words = [sys.executable, "-I", "-S", "-c", code, guard.__file__]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 80
 
 
 def test_an_interrupted_run_is_no_failed_one(tmp_path):
