@@ -155,10 +155,10 @@ def _start_guard(mark: str) -> None:
     if sys.platform != "linux":
         return
     words = [sys.executable, "-I", "-S", guard.__file__, mark, str(os.getpid())]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    none = subprocess.DEVNULL
     with suppress(OSError):  # without room for one, jobs still look for their parent themselves
         _state.guard = subprocess.Popen(
-            words, stdin=subprocess.PIPE, cwd="/", start_new_session=True, **quiet
+            words, stdin=subprocess.PIPE, stdout=none, stderr=none, cwd="/", start_new_session=True
         )
 
 
