@@ -116,6 +116,7 @@ def write_report(
         damaged=damaged,
         unfinished=collected.unfinished,
         records=collected.records,
+        items=items,
         margin=margin,
         at=tuple(at),
         reference=reference,

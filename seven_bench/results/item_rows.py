@@ -14,6 +14,7 @@ import pandas as pd
 
 from seven_bench.results.groups import Group
 from seven_bench.results.items import (
+    ClassLoss,
     Difference,
     Floats,
     bootstrap_difference,
@@ -33,8 +34,8 @@ class ItemRow:
 
     `difference` is of the share of right answers (of F1 for spans measured so). `lost` and `won`
     are means over seeds, `p` is McNemar's of each seed. `agreement`, `calibration` (ECE) and
-    `brier` are means over seeds, None where the task has no classes; so is `worst`, the class that
-    fell furthest and by how much.
+    `brier` are means over seeds, None where the task has no classes. `classes`: what became of the
+    examples of each over all seeds, the class that fell furthest first.
     """
 
     method: str
@@ -46,23 +47,37 @@ class ItemRow:
     agreement: float | None = None
     calibration: float | None = None
     brier: float | None = None
-    worst: tuple[int, float] | None = None
+    classes: tuple[ClassLoss, ...] = ()
+
+    @property
+    def worst(self) -> tuple[int, float] | None:
+        """The class that fell furthest, and by how much of its examples."""
+        return (self.classes[0].label, self.classes[0].drop) if self.classes else None
 
 
 @dataclass(frozen=True)
 class ItemTable:
-    """The rows of one group. `skipped` counts runs whose predictions pair with no dense run's."""
+    """The rows of one group, the one at `place` among those asked for.
+
+    `skipped` counts runs whose predictions pair with no dense run's. `calibration` (ECE) and
+    `brier` are the dense runs' own, None where the task has no classes.
+    """
 
     title: str
     rows: tuple[ItemRow, ...]
     skipped: int
+    place: int = 0
+    calibration: float | None = None
+    brier: float | None = None
 
 
 def tabulate_items(groups: Sequence[Group]) -> tuple[list[ItemTable], list[tuple[Path, str]]]:
     """Tables of the groups that have predictions, and files that could not be used, with why."""
     tables: list[ItemTable] = []
     damaged: list[tuple[Path, str]] = []
-    for group in filter(lambda group: group.alike, groups):
+    for place, group in enumerate(groups):
+        if not group.alike:
+            continue
         dense = _read(group.dense, damaged)
         rows, skipped = [], 0
         order = {method: place for place, method in enumerate([*group.controls, *group.methods])}
@@ -78,7 +93,8 @@ def tabulate_items(groups: Sequence[Group]) -> tuple[list[ItemTable], list[tuple
             if pairs and pairs[0][0].kind != "score":
                 rows.append(_compare(str(method), float(sparsity), pairs, group.metric.name))
         if rows:
-            tables.append(ItemTable(group.title, tuple(rows), skipped))
+            own = _calibration([*dense.values()])
+            tables.append(ItemTable(group.title, tuple(rows), skipped, place, *own))
     return tables, damaged
 
 
@@ -126,17 +142,22 @@ def _compare(
             ("predicted", [own for _, own in pairs]),
         )
     ]
-    worst = lost_by_class(*stacked)[0]
-    own = [one for _, one in pairs]
+    calibration, brier = _calibration([own for _, own in pairs])
     return ItemRow(
         *(method, sparsity, difference, lost, won, row.p),
         agreement=float((stacked[1] == stacked[2]).mean()),
-        calibration=float(
-            np.mean([expected_calibration_error(one.confidence, one.right) for one in own])
-        ),
-        brier=float(np.mean([mean_brier(one.brier) for one in own])),
-        worst=(worst.label, worst.drop),
+        calibration=calibration,
+        brier=brier,
+        classes=tuple(lost_by_class(*stacked)),
     )
+
+
+def _calibration(runs: Sequence[Predictions]) -> tuple[float | None, float | None]:
+    """The expected calibration error and Brier's score, means over runs of a classification."""
+    if runs[0].kind != "class":
+        return None, None
+    errors = [expected_calibration_error(one.confidence, one.right) for one in runs]
+    return float(np.mean(errors)), float(np.mean([mean_brier(one.brier) for one in runs]))
 
 
 _HEADS = (

@@ -21,7 +21,7 @@ _SLOTS = (
     *("force", "movement", "taylor", "platon", "wanda", "iter_snip", "fisher", "lamp"),
     *("rigl", "soft_movement", "synflow_linearized", "platon_seven", "random_er", "lrr"),
     *("seven_dyn_released", "magnitude_uniform", "one_shot_after", "soft_movement_projected"),
-    *("taylor_dyn", "seven_pre_signed", "seven_dyn_signed"),
+    *("taylor_dyn", "seven_pre_signed", "seven_dyn_signed", "small_width"),
 )
 
 

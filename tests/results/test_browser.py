@@ -12,6 +12,7 @@ from seven_bench.commands.report import Report, write_report
 
 from .browser import CHROMIUM, Browser, start_browser
 from .synthetic import make_record, write_run
+from .test_item_rows import write
 
 pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="needs playwright, and Chromium (Debian: apt-get install chromium)"
@@ -156,3 +157,28 @@ def test_little_to_show_is_shown(
     assert "Showing digits" in browser.run("document.getElementById('status').textContent")
     browser.open(tmp_path / "report" / "index.html", width=360)
     assert browser.run("document.documentElement.scrollWidth") <= 360
+
+
+def test_which_examples_were_lost(browser: Browser, tmp_path: Path) -> None:
+    for seed in range(2):
+        write(tmp_path / "runs", "dense", seed, [0, 1])
+        write(tmp_path / "runs", "snip", seed, [1, 2, 3, 4, 60])
+        write(tmp_path / "runs", "grasp", seed, [1], items="another split")
+    browser.open(write_report([tmp_path / "runs"], tmp_path / "out").page, width=390)
+    assert browser.run("document.documentElement.scrollWidth") <= 390
+
+    def rows(table: str) -> list[list[str]]:
+        cells = "[...row.cells].map(cell => cell.textContent.trim())"
+        return browser.run(
+            f"[...document.querySelectorAll('#{table} tbody tr')].map(row => {cells})"
+        )
+
+    dense, snip = rows("items")
+    assert dense[-3:] == ["100.0", "8.0", "0.052"]  # sure to 0.9, and right in 98 of 100
+    assert snip[:2] == ["snip", "\u22123.0"] and snip[4:9] == ["4.0", "1.0", "0.375", "2", "95.0"]
+    assert rows("classes") == [["snip", "92", "98"]]
+    browser.run("document.getElementById('items-shown').value = 'change'")
+    browser.run("document.getElementById('items-shown').dispatchEvent(new Event('change'))")
+    assert rows("classes") == [["snip", "\u22124.0", "\u22122.0"]]
+    assert "2 runs left out" in browser.run("document.getElementById('items-caption').textContent")
+    assert browser.messages == []

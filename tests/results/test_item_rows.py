@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -87,3 +88,26 @@ def test_a_report_writes_it_where_there_are_predictions(tmp_path: Path) -> None:
     write(tmp_path / "runs", "grasp", 0, [1])
     report = write_report([tmp_path / "runs"], tmp_path / "out")
     assert "| grasp | 0.9 | 1 | -1.00 |" in (report.page.parent / "items.md").read_text("utf-8")
+
+
+def test_the_page_shows_what_became_of_each_class(tmp_path: Path) -> None:
+    """Of class 0 dense has 48 of 50; snip loses 3 and wins 1 of them, and loses 1 of class 1."""
+    for seed in range(2):
+        write(tmp_path / "runs", "dense", seed, [0, 1])
+        write(tmp_path / "runs", "snip", seed, [1, 2, 3, 4, 60])
+        write(tmp_path / "runs", "random", seed, list(range(50, 80)))
+    report = write_report([tmp_path / "runs"], tmp_path / "out")
+    embedded = report.page.read_text("utf-8").partition('id="data">')[2].partition("</script>")[0]
+    (group,) = json.loads(embedded)["groups"]
+    shown = group["items"]
+    assert (shown["skipped"], shown["counted"], [*shown["levels"]]) == (0, 2, ["0.9"])
+    assert shown["brier"] == pytest.approx((98 * 0.02 + 2 * 1.62) / 100, abs=1e-4)
+    level = shown["levels"]["0.9"]
+    assert level["labels"] == [1, 0]  # falls by (30 + 1) / 50, and by (-2 + 2) / 50
+    rows = {group["methods"][row[0]]["name"]: row for row in level["rows"]}
+    index, seeds, mean, low, high, lost, won, p, agreement, *_, classes = rows["snip"]
+    assert group["methods"][index]["name"] == "snip"
+    assert (seeds, mean, lost, won, p, agreement) == (2, -0.03, 4, 1, [0.375, 0.375], 0.95)
+    assert low < mean < high
+    assert classes == [[100, 100, 2, 0, 0.98], [100, 96, 6, 2, 0.92]]  # over both seeds
+    assert rows["random"][-1] == [[100, 100, 60, 0, 0.4], [100, 96, 0, 4, 0.96]]

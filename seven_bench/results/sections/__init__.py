@@ -5,6 +5,7 @@ from seven_bench.results.sections import (
     curve,
     damaged,
     environment,
+    items,
     layers,
     overlap,
     plain,
@@ -17,7 +18,14 @@ from seven_bench.results.sections import (
 )
 
 SECTIONS = (
-    *(curve.SECTION, table.SECTION, tradeoff.SECTION, comparison.SECTION, layers.SECTION),
-    *(overlap.SECTION, plain.SECTION, ranks.SECTION, sentinels.SECTION, words.SECTION),
+    *(curve.SECTION, table.SECTION, tradeoff.SECTION, comparison.SECTION, items.SECTION),
+    *(
+        layers.SECTION,
+        overlap.SECTION,
+        plain.SECTION,
+        ranks.SECTION,
+        sentinels.SECTION,
+        words.SECTION,
+    ),
     *(environment.SECTION, unfinished.SECTION, damaged.SECTION),
 )

@@ -30,25 +30,13 @@ function drawComparison() {
     return;
   }
   const [tests, needed] = group.families[reference];
-  const bounds = rows.flatMap(([, , , difference, low, high]) => [difference, low ?? difference, high ?? difference]);
-  // One runaway interval must not flatten the others: the axis ends at three times the widest mean.
-  const limit = 3 * Math.max(...rows.map((row) => Math.abs(row[3])), group.margin ?? 0) || 1e-9;
-  const clip = (value) => Math.min(limit, Math.max(-limit, value));
-  const sign = group.metric.higher ? 1 : -1;
-  const ends = [clip(Math.min(...bounds, -(group.margin ?? 0))), clip(Math.max(...bounds, group.margin ?? 0))];
-  const x = sign > 0 ? between(...ends, 6, 194) : between(...ends, 194, 6); // better is to the right
-  const clamp = (value) => Math.min(198, Math.max(2, x(value)));
+  const draw = forestOf(rows.map((row) => row.slice(3, 6)), group.margin ?? 0, group.metric.higher);
   const body = rows.map(([index, , pairs, difference, low, high, effect, p, word]) => {
     const method = group.methods[index];
     const words = group.words[word];
     const tone = /^better/.test(words) ? "good" : /^worse/.test(words) ? "bad" : null;
-    const forest = make("svg", { class: "forest", viewBox: "0 0 200 24", preserveAspectRatio: "none", "aria-hidden": "true" },
-      group.margin ? make("rect", { x: Math.min(clamp(-group.margin), clamp(group.margin)), width: Math.abs(clamp(group.margin) - clamp(-group.margin)), y: 0, height: 24, fill: "var(--hair)" }) : null,
-      make("line", { x1: x(0), x2: x(0), y1: -6, y2: 30, stroke: "var(--soft)", "stroke-width": 0.8 }),
-      low === null ? null : make("line", { x1: clamp(low), x2: clamp(high), y1: 12, y2: 12, stroke: colour(method), "stroke-width": 2 }),
-      make("rect", { x: clamp(difference) - 3, width: 6, y: 7, height: 10, fill: colour(method) }));
     return make("tr", {}, rowHead(method),
-      make("td", {}, tellSigned(difference, metric)), make("td", { class: "left" }, forest),
+      make("td", {}, tellSigned(difference, metric)), make("td", { class: "left" }, draw(difference, low, high, colour(method))),
       make("td", { class: `left verdict ${tone ?? ""}` }, words.replace(/(\d+) of (\d+)/, "$1\u00a0of\u00a0$2")),
       make("td", {}, low === null ? DASH : `${tellSigned(low, metric)} to ${tellSigned(high, metric)}`),
       make("td", {}, String(pairs)),

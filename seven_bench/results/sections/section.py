@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from seven_bench.results.groups import Group
+from seven_bench.results.item_rows import ItemTable
 from seven_bench.results.overlap import Overlaps
 from seven_bench.results.statistics import Ranking
 from seven_bench.results.styles import Style
@@ -19,7 +20,7 @@ from seven_bench.results.tables import Table
 @dataclass(frozen=True)
 class PageContent:
     """What a page shows. `ranks` holds title, sparsity and ranking, `damaged` and
-    `unfinished` path and reason."""
+    `unfinished` path and reason, `items` the groups whose runs keep predictions."""
 
     groups: Sequence[Group]
     tables: Sequence[Table]
@@ -29,6 +30,7 @@ class PageContent:
     damaged: Sequence[tuple[Path, str]]
     unfinished: Sequence[tuple[Path, str]]
     records: pd.DataFrame
+    items: Sequence[ItemTable] = ()
     margin: float | None = None
     at: tuple[float, ...] = ()
     reference: str | None = None

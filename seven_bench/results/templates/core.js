@@ -199,6 +199,23 @@ function shadeCell(text, strength, attributes) {
   return cell;
 }
 
+// Intervals of one table on one axis, better to the right; each is [mean, low, high], the ends null
+// where there is no interval. What comes back draws one.
+function forestOf(intervals, margin, higher) {
+  const bounds = intervals.flatMap(([mean, low, high]) => [mean, low ?? mean, high ?? mean]);
+  // One runaway interval must not flatten the others: the axis ends at three times the widest mean.
+  const limit = 3 * Math.max(...intervals.map(([mean]) => Math.abs(mean)), margin) || 1e-9;
+  const clip = (value) => Math.min(limit, Math.max(-limit, value));
+  const ends = [clip(Math.min(...bounds, -margin)), clip(Math.max(...bounds, margin))];
+  const x = higher ? between(...ends, 6, 194) : between(...ends, 194, 6);
+  const clamp = (value) => Math.min(198, Math.max(2, x(value)));
+  return (mean, low, high, paint) => make("svg", { class: "forest", viewBox: "0 0 200 24", preserveAspectRatio: "none", "aria-hidden": "true" },
+    margin ? make("rect", { x: Math.min(clamp(-margin), clamp(margin)), width: Math.abs(clamp(margin) - clamp(-margin)), y: 0, height: 24, fill: "var(--hair)" }) : null,
+    make("line", { x1: x(0), x2: x(0), y1: -6, y2: 30, stroke: "var(--soft)", "stroke-width": 0.8 }),
+    low === null ? null : make("line", { x1: clamp(low), x2: clamp(high), y1: 12, y2: 12, stroke: paint, "stroke-width": 2 }),
+    make("rect", { x: clamp(mean) - 3, width: 6, y: 7, height: 10, fill: paint }));
+}
+
 // Names may break after a dot, so that long ones do not widen a phone's table.
 const breakable = (name) => name.split(/(?<=[._])/).flatMap((part, index) => (index ? [make("wbr"), part] : [part]));
 
