@@ -5,8 +5,8 @@ import torch
 
 from seven_bench.export.semi_structured import check_semi_structured, odd_group
 from seven_bench.pruning import MaskSet, prunable_parameters, prune
+from seven_bench.testing.tiny import start
 from tests.store.test_packed import pruned
-from tests.training.tiny import start
 
 
 def two_of_four():

@@ -7,23 +7,23 @@ import torch
 
 from seven_bench.baselines.movement import MovementScore
 from seven_bench.pruning import kept_count
-from seven_bench.training.checkpoint import Checkpoint
-from seven_bench.training.context import Device
-from tests.training import test_steps
-from tests.training.test_every_method import (
+from seven_bench.testing.every_method import (
     KILLED_AT,
-    METHODS,
     Killed,
     composed,
     equal,
+    methods,
     target,
     train,
 )
+from seven_bench.training.checkpoint import Checkpoint
+from seven_bench.training.context import Device
+from tests.training import test_steps
 
 GPU = "gpu"  # made in a test, for it refuses to be where there is none
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", methods())
 def test_every_method_keeps_its_count_and_its_zeros(method):
     """The module looks at the zeros after every batch and at every evaluation."""
     config = composed(method, "adamw")

@@ -5,7 +5,7 @@ from safetensors.torch import save_file
 
 from seven_bench.measure.efficiency import describe, efficiency
 from seven_bench.pruning import MaskSet, prunable_parameters, prune
-from tests.training.tiny import TinyModule, start, tiny_data
+from seven_bench.testing.tiny import TinyModule, start, tiny_data
 
 
 def test_bytes_are_those_of_files_and_macs_those_of_one_example(tmp_path):

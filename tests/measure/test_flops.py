@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from seven_bench.measure.flops import Macs, count_macs
 from seven_bench.pruning import prunable_parameters
-from tests.training.tiny import MODELS, TinyModule, start, tiny_data
+from seven_bench.testing.tiny import MODELS, TinyModule, start, tiny_data
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -16,7 +16,7 @@ from seven_bench.pruning import (
 from seven_bench.pruning.controls import exchanged
 from seven_bench.pruning.prunable import stacked_names
 from seven_bench.pruning.structure import CoupledBiases, structure_of, structured_parameters
-from tests.training import tiny
+from seven_bench.testing import tiny
 
 COUPLED = [name for name, form in PATTERNS.items() if form.coupled]
 # Layer 1 of the tiny BERT: width 16, 2 heads of 8, 32 neurons.

@@ -19,8 +19,8 @@ def main(rank: int, world: int, folder: Path, methods: list[str]) -> None:
         store = dist.FileStore(str(folder / "meeting"), world)
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
     from seven_bench.running import scoring as module
+    from seven_bench.testing.every_method import composed, train
     from seven_bench.training.context import Device
-    from tests.training.test_every_method import composed, train
 
     updates: list[str] = []
     compare = module.same_masks

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from seven_bench.pruning import MaskSet, prunable_parameters, prune
 from seven_bench.store.masks import write_masks
 from seven_bench.store.packed import load_packed, save_packed
-from tests.training.tiny import MODELS, start
+from seven_bench.testing.tiny import MODELS, start
 
 
 def pruned(name: str, sparsity: float = 0.9):

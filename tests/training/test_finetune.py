@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from seven_bench.pruning import MaskSet, prunable_parameters
+from seven_bench.testing import tiny
 from seven_bench.training.finetune import (
     Finetune,
     Recipe,
@@ -16,7 +17,6 @@ from seven_bench.training.finetune import (
     trained_parameters,
 )
 from seven_bench.training.lora import Adapters
-from tests.training import tiny
 
 RECIPE = Recipe(max_epochs=1, lr=0.1, batch_size=4, weight_decay=0.1)
 

@@ -16,11 +16,11 @@ from seven_bench.pruning import MaskSet
 from seven_bench.running.run import run
 from seven_bench.settings.identity import identify
 from seven_bench.store.files import CHECKPOINT
+from seven_bench.testing.every_method import Killed, composed, equal, train
 from seven_bench.training import checkpoint as module
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.vision import VisionModule
 from tests.conftest import ROOT, SHORT
-from tests.training.test_every_method import Killed, composed, equal, train
 
 QUICK = ("start=init", "trainer.max_epochs=3", "trainer.checkpoint_every=1e9", *SHORT[2:])
 AN_EPOCH = 40  # batches of 32 of the digits

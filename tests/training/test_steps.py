@@ -11,13 +11,13 @@ from seven_bench.baselines.movement import MovementScore
 from seven_bench.baselines.snip import SnipScore
 from seven_bench.pruning import Cubic, MaskSet, SevenScore, prunable_parameters
 from seven_bench.pruning.pruner import MASKING, Method, Pruner, Settled
+from seven_bench.testing import tiny
 from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import reset_process
 from seven_bench.training.finetune import Finetune, Recipe, freeze_others
 from seven_bench.training.fit import fit
 from seven_bench.training.masking import WAYS
 from seven_bench.training.pruning_callback import PruningCallback
-from tests.training import tiny
 from tests.training.test_golden import COLUMNS, LR, MSE, NAME, ROWS, Line, LineModule
 
 CPU = Context("accuracy", device=Device("cpu"))

@@ -7,9 +7,9 @@ import torch
 
 from seven_bench.pruning import MaskSet, reachable_count
 from seven_bench.pruning.structure import structure_of
+from seven_bench.testing import every_method as every
+from seven_bench.testing import tiny
 from seven_bench.training.checkpoint import Checkpoint
-from tests.training import test_every_method as every
-from tests.training import tiny
 
 CASES = [
     ("snip", "bert", "head", "global"),  # before, one shot

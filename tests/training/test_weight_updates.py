@@ -16,13 +16,13 @@ from seven_bench.pruning.calibration import prune_before
 from seven_bench.pruning.pruner import Method, Pruner
 from seven_bench.pruning.suppliers import input_sums
 from seven_bench.running import scoring
+from seven_bench.testing import tiny
+from seven_bench.testing.every_method import KILLED_AT, Killed, assert_zero, composed, equal, train
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.environment import reset_process
 from seven_bench.training.finetune import Recipe
 from seven_bench.training.fit import fit
 from seven_bench.training.pruning_callback import PruningCallback
-from tests.training import tiny
-from tests.training.test_every_method import KILLED_AT, Killed, assert_zero, composed, equal, train
 from tests.training.test_golden import COLUMNS, MSE, NAME, ROWS, Line, LineModule
 
 MASKINGS = ("hard", "rewire", "regrow", "straight_through")

@@ -1,12 +1,16 @@
 """Tiny random models of the three families, and an easy problem for each: nothing to download."""
 
+from __future__ import annotations
+
 import copy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 from transformers import (
@@ -19,15 +23,16 @@ from transformers import (
 )
 
 from seven_bench.data.samplers import ArrayDataset
-from seven_bench.data.task_data import TaskData
-from seven_bench.training.module import TaskModule
+from seven_bench.data.task_data import Splits, TaskData
+from seven_bench.training.finetune import Recipe
+from seven_bench.training.module import Batch, TaskModule
 
 CLASSES, TRAIN, BATCH = 4, 60, 8  # the last batch of an epoch is half full
 MODELS = ("vit", "bert", "clip")
-WIDE = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+WIDE: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
 
 
-def build(name: str, seed: int = 0) -> torch.nn.Module:
+def build(name: str, seed: int = 0) -> nn.Module:
     """A plain model with random weights."""
     torch.manual_seed(seed)
     match name:
@@ -43,7 +48,7 @@ def build(name: str, seed: int = 0) -> torch.nn.Module:
             return model
         case "bert":
             return BertForSequenceClassification(
-                BertConfig(
+                BertConfig(  # type: ignore[call-arg]
                     vocab_size=20,
                     num_hidden_layers=2,
                     max_position_embeddings=8,
@@ -65,11 +70,11 @@ def build(name: str, seed: int = 0) -> torch.nn.Module:
 
 
 @cache
-def _start(name: str) -> torch.nn.Module:
+def _start(name: str) -> nn.Module:
     return build(name)
 
 
-def start(name: str) -> torch.nn.Module:
+def start(name: str) -> nn.Module:
     """The same random weights every time."""
     return copy.deepcopy(_start(name))
 
@@ -77,12 +82,12 @@ def start(name: str) -> torch.nn.Module:
 class TinyData(TaskData):
     """Each class has a picture and a sentence of its own; examples are those with noise."""
 
-    def load(self):
-        return _splits()
+    def load(self) -> Splits:
+        return {**_splits()}
 
 
 @cache
-def _splits():
+def _splits() -> dict[str, ArrayDataset]:
     generator = torch.Generator().manual_seed(5)
     pictures = torch.randn(CLASSES, 1, 8, 8, generator=generator)
     sentences = torch.randint(0, 17, (CLASSES, 6), generator=generator)
@@ -102,28 +107,33 @@ def _splits():
 class TinyModule(TaskModule):
     """Cross-entropy; for CLIP, of a picture among the four sentences."""
 
-    def __init__(self, model, recipe):
+    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
         metrics = MetricCollection({"accuracy": MulticlassAccuracy(CLASSES, average="micro")})
         super().__init__(model, recipe, metrics)
         self.losses: list[float] = []
 
-    def logits(self, model, batch):
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        answer: Tensor
         if isinstance(model, VisionTransformer):
-            return model(batch["pixel_values"])
-        if isinstance(model, BertForSequenceClassification):
-            return model(input_ids=batch["input_ids"]).logits
-        sentences = _splits()["test"].columns["input_ids"][:CLASSES].to(self.device)
-        return model(input_ids=sentences, pixel_values=batch["pixel_values"]).logits_per_image
+            answer = model(batch["pixel_values"])
+        elif isinstance(model, BertForSequenceClassification):
+            answer = model(input_ids=batch["input_ids"]).logits
+        else:
+            words = _splits()["test"].columns["input_ids"][:CLASSES].to(self.device)
+            pixels = batch["pixel_values"]
+            answer = model(input_ids=words, pixel_values=pixels).logits_per_image
+        return answer
 
-    def objective(self, logits, batch):
+    def objective(self, logits: Tensor, batch: Batch) -> Tensor:
         return F.cross_entropy(logits, batch["labels"])
 
-    def on_train_epoch_end(self):
+    def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
         self.losses.append(float(self.loss_sum) / self.loss_count)
 
 
 def tiny_data(seed: int, batch_size: int = BATCH) -> TinyData:
+    """The problem's data, ready to be used."""
     data = TinyData(seed=seed, batch_size=batch_size, files={"": Path()})
     data.setup()
     return data

@@ -1,0 +1,1 @@
+"""A pruning method for seven_bench."""
