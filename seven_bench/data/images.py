@@ -100,14 +100,17 @@ class Lazy(Dataset[dict[str, Any]]):
         return len(self.chosen)
 
     def __getitem__(self, indices: Sequence[int]) -> dict[str, Any]:
-        pixels = [self._pixels(self.chosen[index]) for index in indices]
+        pixels = [self.pixels(self.chosen[index]) for index in indices]
         return {
             "pixel_values": self.normalize(torch.stack(pixels)),
             "labels": self.columns["labels"][torch.as_tensor(indices)],
         }
 
-    def _pixels(self, row: int) -> Tensor:
-        """Raises: ConfigError, with the file and the row, where there is no image."""
+    def pixels(self, row: int) -> Tensor:
+        """An image, uint8 [3, size, size].
+
+        Raises: ConfigError, with the file and the row, where there is none.
+        """
         size = self.normalize.size
         try:
             picture = decoded(self.images[row])

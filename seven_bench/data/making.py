@@ -23,6 +23,8 @@ def make_data(settings: Settings, batch_size: int) -> TaskData:
     if model.tokenizer is not None:
         further["tokenizer"] = tokenizer_source(model, settings.start)
         further["vocabulary"] = model.vocabulary
+    if task.labels is not None:
+        further["labels"] = task.labels
     data: TaskData = build(
         task.data,
         seed=settings.seed,

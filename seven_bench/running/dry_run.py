@@ -47,6 +47,8 @@ class Estimate:
 def print_plan(suite: Sequence[Settings]) -> None:
     """Prints the plan of a suite as a table, and what it adds up to."""
     sizes: dict[str, int] = {}
+    for settings in suite:
+        _read_own(settings, sizes)
     estimates = [estimate(settings, sizes) for settings in suite]
     table = Table(box=SIMPLE_HEAD)
     for name in ("run", "sparsity", "seed", "state", "schedule", "kept", "time", "memory"):
@@ -104,17 +106,29 @@ def _schedule(settings: Settings, sizes: dict[str, int]) -> str:
     if pruner.timing == "before":
         total = epoch = scoring_steps(pruner)
     else:
-        task = settings.task.name
-        if task not in sizes:
-            data = make_data(settings, recipe_of(settings).batch_size)
-            data.setup()
-            sizes[task] = data.size("train")
-        total, epoch = optimizer_steps(recipe_of(settings), sizes[task])
+        total, epoch = optimizer_steps(recipe_of(settings), _train_size(settings, sizes))
     try:
         plan = build(pruner.schedule).plan(total, epoch)
     except (ValueError, ConfigError) as error:
         return f"does not fit: {error}"
     return f"{plan.count} to step {plan.end}/{total}"
+
+
+def _train_size(settings: Settings, sizes: dict[str, int]) -> int:
+    """Training examples; the data of a task are read once."""
+    task = settings.task
+    key = f"{task.name} {task.train_examples} {task.source}"
+    if key not in sizes:
+        data = make_data(settings, recipe_of(settings).batch_size)
+        data.setup()
+        sizes[key] = data.size("train")
+    return sizes[key]
+
+
+def _read_own(settings: Settings, sizes: dict[str, int]) -> None:
+    """Data of one's own are read to the last example: a plan is a promise that they can be."""
+    if settings.task.source.own is not None:
+        _train_size(settings, sizes)
 
 
 def _seconds(folder: RunFolder, settings: Settings) -> float | None:

@@ -252,6 +252,7 @@ def _record(settings: Settings, identity: Identity, model: nn.Module, masks: Mas
         "efficiency": {},
         "recipe": recipe_part(settings),
         "method": method_part(settings),
+        **({"labels": list(settings.task.labels)} if settings.task.labels else {}),
     }
 
 

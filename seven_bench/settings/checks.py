@@ -20,6 +20,7 @@ from seven_bench.settings.conf import choice, find_file, names_of
 from seven_bench.settings.identity import identify
 from seven_bench.settings.model import Settings
 from seven_bench.settings.node import misread, read, shown
+from seven_bench.settings.own_data import completed
 from seven_bench.settings.sources import local_files
 from seven_bench.settings.validity import check_metric, check_schedule, resolve
 from seven_bench.settings.weights import TOKENIZER, locate, tokenizer_source
@@ -39,6 +40,7 @@ def checked(composed: Any) -> Settings:
     from omegaconf.errors import OmegaConfBaseException
 
     _check_kinds(composed)
+    composed = completed(composed)
     try:
         plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:

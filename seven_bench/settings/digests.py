@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from seven_bench.store.atomic import replace_file
 
@@ -31,17 +32,37 @@ def cache_folder() -> Path:
 def digest_files(paths: Iterable[Path]) -> str:
     """SHA-256 over names and contents of files, in this order. Raises OSError."""
     files = list(paths)
+
+    def whole() -> str:
+        digest = hashlib.sha256()
+        for path in files:
+            digest.update(path.name.encode() + b"\0" + _content(path).digest())
+        return digest.hexdigest()
+
+    return _kept(files, "", 64, whole)
+
+
+def content_digests(paths: Iterable[Path]) -> list[str]:
+    """SHA-256 of each file's content, in hexadecimal, in this order. Raises OSError."""
+    files = list(paths)
+    size = max(0, 65 * len(files) - 1)
+    each = _kept(files, "-each", size, lambda: " ".join(_content(p).hexdigest() for p in files))
+    return each.split()
+
+
+def _content(path: Path) -> Any:
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256")
+
+
+def _kept(files: list[Path], kind: str, size: int, make: Callable[[], str]) -> str:
+    """What was found of these files before, if they stand as they did then; else it is made."""
     before = _stamp(files)
-    known = cache_folder() / "digests" / before[0]
+    known = cache_folder() / "digests" / f"{before[0]}{kind}"
     with suppress(OSError, ValueError):
-        if len(kept := known.read_text("ascii")) == 64:
+        if len(kept := known.read_text("ascii")) == size:
             return kept
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb", buffering=0) as file:
-            content = hashlib.file_digest(file, "sha256").digest()
-        digest.update(path.name.encode() + b"\0" + content)
-    found = digest.hexdigest()
+    found = make()
     if _stamp(files) == before and time.time_ns() - before[1] > FRESH:
         with suppress(OSError):  # without room or leave to keep it, it is taken again next time
             replace_file(known, found.encode("ascii"))

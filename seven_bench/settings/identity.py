@@ -49,7 +49,7 @@ class Identity:
 def identify(settings: Settings) -> Identity:
     """The identity of checked settings."""
     decisive = decisive_part(settings)
-    names = (settings.task.name, settings.model.name, settings.pruner.name)
+    names = (decisive["task"]["name"], settings.model.name, settings.pruner.name)
     cell = "/".join((*map(as_folder, names), f"s{settings.sparsity:g}"))
     without_seed = {
         "seed": None, "start": _start(settings, "cell_id"),
@@ -101,7 +101,10 @@ def _add_contents(part: Plain, settings: Settings) -> None:
     if versions := other_versions(settings):
         part["versions"] = versions
     task = settings.task
-    part["task"]["data_fingerprint"] = fingerprint(task.source, settings.data_root, task.name)
+    content = fingerprint(task.source, settings.data_root, task.name)
+    part["task"]["data_fingerprint"] = content
+    if task.name_from == "file" and "name" in part["task"]:  # a recipe has no names
+        part["task"]["name"] = f"{task.kind}-{content[:8]}"
     if settings.model.tokenizer is not None:
         part["model"]["tokenizer"] = _tokenizer(settings)
 

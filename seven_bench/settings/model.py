@@ -77,6 +77,12 @@ def _texts(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(_path, value))
 
 
+def _columns(value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+    if isinstance(value, tuple) and len(value) not in (1, 2):
+        raise ValueError("one column of texts, or two")
+    return value
+
+
 def _regex(value: str | None) -> str | None:
     try:
         re.compile(value or "")
@@ -124,13 +130,35 @@ Weights = Folder | Package | None
 
 
 class Source(Node):
-    """Where a task's data is: `files` below `data_root` or `hub`; or `file` of a `package`."""
+    """Where a task's data is: `files` below `data_root` or `hub`; or `file` of a `package`; or, by
+    split, files and folders of one's `own`.
+    """
 
     hub: HubName | None = None
     config: Name | None = None
     files: dict[str, Below] = Field(default={})
     package: PackageName | None = None
     file: Below | None = None
+    own: dict[Literal["train", "validation", "test"], Folder | None] | None = None
+
+
+class OwnData(Node):
+    """Data of one's own, for the tasks that have none: files or folders by split, and columns. What
+    is not given of validation and test is a part of train.
+    """
+
+    train: Annotated[Folder | None, NAMING] = None
+    validation: Annotated[Folder | None, NAMING] = None
+    test: Annotated[Folder | None, NAMING] = None
+    text: Annotated[str | Texts | None, AfterValidator(_columns), NAMING] = None
+    label: Annotated[str | None, NAMING] = None
+    image: Annotated[str | None, NAMING] = None
+    regression: Annotated[bool, NAMING] = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of texts, one or two."""
+        return (self.text,) if isinstance(self.text, str) else self.text or ()
 
 
 class Budget(Node):
@@ -166,15 +194,20 @@ class Metric(Node):
 
 
 class Task(Node):
-    """What is learned, from what, and how it is measured."""
+    """What is learned, from what, and how it is measured. `labels` are the names of the classes of
+    data of one's own; `name_from` says that the name is a file's and not a choice: it is shown, and
+    the run is known by the data alone.
+    """
 
     name: Annotated[Name, COLUMN]
+    name_from: Annotated[Literal["file"] | None, NAMING] = None
     kind: Annotated[Kind, NAMING]
     head: Annotated[Literal["classification", "span"] | None, NAMING] = None
     data: Annotated[Target, RECIPE]
     module: Annotated[Target, RECIPE]
     source: Annotated[Source, NAMING]
     classes: Annotated[int, Field(ge=1, le=10**6), NAMING]
+    labels: Annotated[Texts | None, NAMING] = None
     image: Annotated[StoredImage | None, NAMING] = None
     max_length: Annotated[int | None, Field(ge=1, le=10**6), NAMING] = None
     stride: Annotated[int | None, Field(ge=1, le=10**6), NAMING] = None
@@ -384,6 +417,7 @@ class Settings(Node):
     dry_run: Annotated[bool, PLACE]
     retry_failed: Annotated[bool, PLACE]
     shard: Annotated[str | None, AfterValidator(_shard), PLACE]
+    data: OwnData = OwnData()
     task: Task
     model: Model
     finetune: Finetune

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from seven_bench.errors import ConfigError
-from seven_bench.settings.digests import digest_files
+from seven_bench.settings.digests import content_digests, digest_files
 from seven_bench.settings.model import Source
 
 SMALL = 64 << 20  # bytes; files up to this size are simply read
@@ -31,7 +31,7 @@ def local_files(source: Source, data_root: str | None, task: str) -> dict[str, P
     Args:
         source: `package` and `file` (a file inside an installed package) or `hub` (a data set's
             name there), `config` and `files` (by the hub's split, below `data_root`: a Parquet
-            file, or a folder of Parquet files or of a folder a class).
+            file, or a folder of Parquet files or of a folder a class), or `own` (by split).
 
     Raises: ConfigError when a package or file is missing, naming it.
     """
@@ -49,6 +49,12 @@ def local_files(source: Source, data_root: str | None, task: str) -> dict[str, P
                 f"and there is no {folder / source.file}"
             )
         return {"all": folder / source.file}
+    if source.own is not None:
+        own = {split: Path(name) for split, name in source.own.items() if name is not None}
+        for split, path in own.items():
+            if not path.exists():
+                raise ConfigError(f"data.{split}={path}: there is no such file or folder")
+        return {str(split): path for split, path in own.items()}
     if data_root is None:
         return {}
     files = {split: Path(data_root) / name for split, name in source.files.items()}
@@ -68,6 +74,8 @@ def fingerprint(source: Source, data_root: str | None, task: str) -> str:
     its disk, and looked up after that (`digests`).
     """
     files = local_files(source, data_root, task)
+    if source.own is not None:
+        return _own_fingerprint(files)
     if not files:
         return f"hub:{'/'.join(filter(None, (source.hub, source.config)))}"
     digest = hashlib.sha256()
@@ -94,3 +102,41 @@ def image_folders(root: Path) -> list[tuple[Path, list[Path]]]:
     """The folders of classes below `root`, by the alphabet, each with its files."""
     folders = sorted(folder for folder in root.iterdir() if folder.is_dir())
     return [(folder, sorted(f for f in folder.iterdir() if f.is_file())) for folder in folders]
+
+
+def _own_fingerprint(files: dict[str, Path]) -> str:
+    """Of what is in the files, whatever they are called; names of folders are those of classes."""
+    digest = hashlib.sha256()
+    for split, path in sorted(files.items()):
+        if is_table(path):
+            parts = [("", content_digests(parquet_files(path)))]
+        else:
+            parts = [(c, sorted(content_digests(f))) for c, f in sorted(image_files(path).items())]
+        for name, contents in parts:
+            digest.update(f"{split}\0{name}\0{' '.join(contents)}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def is_table(path: Path) -> bool:
+    """Whether data of one's own is a table: a file, or a folder of Parquet files."""
+    return path.is_file() or any(path.glob("*.parquet"))
+
+
+def image_files(root: Path) -> dict[str, list[Path]]:
+    """The images below `root/CLASS`, by class; what begins with a dot is left out.
+
+    Raises: ConfigError where there are none, or a class holds anything but files.
+    """
+    found = {
+        folder.name: sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+        for folder in root.iterdir()
+        if folder.is_dir() and not folder.name.startswith(".")
+    }
+    if not found:
+        raise ConfigError(f"{root} holds neither Parquet files nor a folder of images a class")
+    for name, files in found.items():
+        if not files:
+            raise ConfigError(f"{root / name}: a class without images")
+        if odd := [file for file in files if not file.is_file()]:
+            raise ConfigError(f"{odd[0]}: allowed in the folder of a class are images alone")
+    return found

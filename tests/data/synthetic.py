@@ -1,5 +1,6 @@
 """Small made-up data sets, as Parquet files with the hub's columns."""
 
+import csv
 import random
 from pathlib import Path
 
@@ -115,6 +116,14 @@ def write_image_folder(root: Path, classes: int = 3, train: int = 24, dev: int =
     (root / "imagenet" / "LOC_synset_mapping.txt").write_text("".join(lines))
 
 
+def write_own_text(path: Path, size: int = 80) -> None:
+    """A table as anyone has one: the label, a word, is told by a word of the text."""
+    draw = random.Random("own")
+    pairs = [(sentence(draw, [BAD, GOOD][i % 2]), ["bad", "good"][i % 2]) for i in range(size)]
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("review", "opinion"), *pairs])
+
+
 def write_for(task: str, root: Path) -> None:
     """The files of a task of `conf/task`, if it reads any."""
     group, _, name = task.rpartition("/")
@@ -125,4 +134,8 @@ def write_for(task: str, root: Path) -> None:
     elif name in ("cifar10", "cifar100"):
         write_cifar(root, name)
     elif name == "imagenet":
+        write_image_folder(root)
+    elif name == "text":
+        write_own_text(root / "own.csv")
+    elif name == "images":
         write_image_folder(root)

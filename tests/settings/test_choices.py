@@ -79,9 +79,14 @@ def reduced(task):
     return []
 
 
+def own_text(root):
+    return [f"data.train={root / 'own.csv'}", "data.text=review", "data.label=opinion"]
+
+
 def prepared(make_config, root, task, model, *overrides):
     write_for(task, root)
-    data_root = [] if task == "digits" else [f"data_root={root}"]
+    given = {"digits": [], "text": own_text(root), "images": [f"data_root={root / 'imagenet'}"]}
+    data_root = given.get(task, [f"data_root={root}"])
     config = make_config(
         f"task={task}", f"model={model}", "start=init", "logger=none", "trainer.batch_size=4",
         *data_root, *reduced(task), *overrides,
