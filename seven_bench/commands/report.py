@@ -28,7 +28,7 @@ examples:
   seven-bench report outputs --out report --at 0.95 --methods snip,seven_pre,seven_pre_signed
 
 DIR gets index.html (one file, opens without a network), results.csv (a row a run), table.md,
-table.tex, figures/*.png, and items.md where runs keep their predictions. Damaged records are
+table.tex, figures/ (each as PNG, SVG and PDF), and items.md where runs keep their predictions. Damaged records are
 named and left out. Without any record the exit status is 1.
 """
 
@@ -77,6 +77,7 @@ def write_report(
     from seven_bench.results.overlap import measure_overlaps
     from seven_bench.results.spreadsheet import to_csv
     from seven_bench.results.styles import assign_styles
+    from seven_bench.results.training_curves import read_curves
     from seven_bench.store.atomic import replace_file
     from seven_bench.store.files import RECORD
 
@@ -121,6 +122,7 @@ def write_report(
         at=tuple(at),
         reference=reference,
         methods=tuple(methods),
+        curves=read_curves(groups),
     )
     report = Report(
         page=out / "index.html",
@@ -144,6 +146,8 @@ def write_report(
     for title, figure in _draw_figures(groups, ranks, styles):
         path = _free_path(out / "figures", title, figures)
         replace_file(path, plots.to_png(figure))
+        replace_file(path.with_suffix(".svg"), plots.to_svg(figure))
+        replace_file(path.with_suffix(".pdf"), plots.to_pdf(figure))
         figures.append(path)
     replace_file(report.page, page.render_page(content, out).encode())
     return replace(report, figures=tuple(figures))

@@ -40,6 +40,7 @@ from seven_bench.results.tables import (
 __all__ = ["PageContent", "build_command", "build_payload", "relative_link", "render_page"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("core", "tools", "start")  # those of the sections come before the last
 #: Numbers beside the metrics that no method changes.
 _ABOUT_THE_TASK = ("metrics.majority", "metrics.test_examples", "metrics.train_examples")
 
@@ -65,8 +66,9 @@ def render_page(content: PageContent, folder: str | Path) -> str:
         environment.from_string(section.markup).render(content=content, **section.context(content))
         for section in SECTIONS
     ]
-    core, start = ((_TEMPLATES / f"{name}.js").read_text("utf-8") for name in ("core", "start"))
-    code = "\n".join([core, *(section.script for section in SECTIONS if section.script), start])
+    core, tools, start = ((_TEMPLATES / f"{name}.js").read_text("utf-8") for name in _SCRIPTS)
+    own = (section.script for section in SECTIONS if section.script)
+    code = "\n".join([core, tools, *own, start])
     return environment.get_template("page.html").render(
         style=Markup((_TEMPLATES / "page.css").read_text("utf-8")),
         colours=Markup(_list_colours()),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import math
 import warnings
+from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
@@ -31,6 +33,24 @@ def to_png(figure: Figure) -> bytes:
     """The figure as a PNG at 160 dots an inch; the same bytes for the same figure."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=160, metadata={"Software": None})
+    return stream.getvalue()
+
+
+def to_svg(figure: Figure) -> bytes:
+    """The figure as an SVG with its text as text; the same bytes for the same figure."""
+    with matplotlib.rc_context({"svg.hashsalt": "seven_bench", "svg.fonttype": "none"}):
+        return _save(figure, "svg", {"Date": None, "Creator": None})
+
+
+def to_pdf(figure: Figure) -> bytes:
+    """The figure as a PDF with its fonts in it; the same bytes for the same figure."""
+    with matplotlib.rc_context({"pdf.fonttype": 42}):
+        return _save(figure, "pdf", {"CreationDate": None, "Creator": None, "Producer": None})
+
+
+def _save(figure: Figure, kind: str, about: dict[str, Any]) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, metadata=about)
     return stream.getvalue()
 
 

@@ -114,25 +114,21 @@ def build_table(group: Group, margin: float | None = None) -> Table:
         cell = Cell(Summary(majority, math.nan, 0, math.nan, math.nan))
         rows.append(Row(MAJORITY, (cell,) * columns, whole=True))
     sign = 1 if group.metric.higher_is_better else -1
-    best = {
-        sparsity: max(
-            (
-                sign * summary.mean
-                for (method, at), summary in summaries.items()
-                if at == sparsity and summary.n and method in group.methods
-            ),
-            default=math.nan,
-        )
-        for sparsity in sparsities
-    }
+    usual, best = {}, {}
+    for at in sparsities:
+        running = [summaries.get((method, at)) for method in group.methods]
+        known = [summary for summary in running if summary is not None and summary.n]
+        usual[at] = usual_count([summary.n for summary in known])
+        alike_means = [sign * summary.mean for summary in known if summary.n == usual[at]]
+        best[at] = max(alike_means, default=math.nan)
     for method in [*group.controls, *group.methods]:
-        alike = group.alike and method in group.methods
         cells: list[Cell | None] = []
         for sparsity in sparsities:
             summary = summaries.get((method, sparsity))
             if summary is None or summary.n == 0:
                 cells.append(None)
                 continue
+            alike = group.alike and method in group.methods and summary.n == usual[sparsity]
             behind = best[sparsity] - sign * summary.mean
             # Equal to the eye is equal: a hidden sixth digit must not choose the bold one.
             shown = format_value(summary.mean, group.metric.name)
@@ -142,6 +138,14 @@ def build_table(group: Group, margin: float | None = None) -> Table:
         rows.append(Row(method, tuple(cells)))
     caption = describe_table(group, sparsities, margin)
     return Table(group.title, caption, group.metric.name, tuple(sparsities), tuple(rows))
+
+
+def usual_count(counts: Sequence[int]) -> int:
+    """The number of seeds that most of a column have, the larger of as common ones; 0 of none.
+
+    Means of fewer or more seeds are not held against theirs: of few, one is soon far above.
+    """
+    return max(counts, key=lambda n: (counts.count(n), n), default=0)
 
 
 def choose_columns(group: Group) -> list[float]:
@@ -175,7 +179,14 @@ def describe_table(group: Group, shown: Sequence[float], margin: float | None) -
         sentences.append("Columns are target sparsities, the fraction of prunable weights removed.")
     if shown and group.alike and group.methods:
         better = "higher" if metric.higher_is_better else "lower"
-        sentences.append(f"Bold: the best pruned method of a column, {better} is better.")
+        few = any(
+            len(set(runs.groupby("method").size())) > 1
+            for _, runs in group.runs[group.runs["method"].isin(group.methods)]
+            .dropna(subset="metric.value")
+            .groupby("sparsity.target")
+        )
+        among = " among those with as many seeds as most" if few else ""
+        sentences.append(f"Bold: the best pruned method of a column{among}, {better} is better.")
     if shown and group.alike and margin is not None:
         width = (
             f"{100 * margin:g} point{'s' * (margin != 0.01)}"

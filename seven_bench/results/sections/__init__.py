@@ -1,6 +1,7 @@
 """The sections of the page, in their order. One is a file of this folder, and a name here."""
 
 from seven_bench.results.sections import (
+    across,
     comparison,
     curve,
     damaged,
@@ -13,19 +14,14 @@ from seven_bench.results.sections import (
     sentinels,
     table,
     tradeoff,
+    training,
     unfinished,
     words,
 )
 
 SECTIONS = (
-    *(curve.SECTION, table.SECTION, tradeoff.SECTION, comparison.SECTION, items.SECTION),
-    *(
-        layers.SECTION,
-        overlap.SECTION,
-        plain.SECTION,
-        ranks.SECTION,
-        sentinels.SECTION,
-        words.SECTION,
-    ),
+    *(curve.SECTION, table.SECTION, tradeoff.SECTION, across.SECTION, comparison.SECTION),
+    *(items.SECTION, training.SECTION, layers.SECTION, overlap.SECTION, plain.SECTION),
+    *(ranks.SECTION, sentinels.SECTION, words.SECTION),
     *(environment.SECTION, unfinished.SECTION, damaged.SECTION),
 )

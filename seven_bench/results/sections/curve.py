@@ -59,7 +59,11 @@ function drawCurve() {
           const [top, bottom] = [y(scale * (cell.mean + cell.std)), y(scale * (cell.mean - cell.std))];
           box.svg.append(make("rect", { x: box.left, width: box.right - box.left, y: top, height: bottom - top, fill: paint, opacity: 0.06 }));
         }
-        box.svg.append(make("line", { x1: box.left, x2: box.right, y1: at, y2: at, stroke: paint, "stroke-width": 1.3, "stroke-dasharray": dashOf(method) }));
+        const [sparsity] = [...row].find(([, other]) => other === cell);
+        box.svg.append(
+          make("line", { x1: box.left, x2: box.right, y1: at, y2: at, stroke: paint, "stroke-width": 1.3, "stroke-dasharray": dashOf(method) }),
+          point(marker("circle", box.left, at, 3.4, { class: "mark", fill: paint }), `${method.name}: ${tellCell(cell, metric)}`,
+            { method: method.name, sparsity, ...factsOfCell(cell, metric) }, [box.left, at], () => showRuns(method.index, sparsity)));
         ends.push({ x: box.right, y: at, name: method.name, paint });
       }
       continue;
@@ -74,25 +78,17 @@ function drawCurve() {
       for (const run of p.cell.runs) {
         const value = group.runs.values[metric][run];
         if (value === null || p.cell.n < 2) continue;
-        box.svg.append(make("circle", { class: "seed", cx: p.x, cy: y(scale * value), r: 2.4, fill: paint, onclick: () => showRuns(method.index, p.s) },
-          make("title", {}, `${method.name}, sparsity ${tellSparsity(p.s)}, seed ${group.runs.seed[run]}: ${tell(value, metric)}`)));
+        box.svg.append(hint(make("circle", { class: "seed", cx: p.x, cy: y(scale * value), r: 2.4, fill: paint, onclick: () => showRuns(method.index, p.s) }),
+          `${method.name}, sparsity ${tellSparsity(p.s)}, seed ${group.runs.seed[run]}: ${tell(value, metric)}`));
       }
-      const mark = marker(method.marker, p.x, p.y, 4.2, { class: "mark", fill: paint, stroke: "var(--paper)", "stroke-width": 1, onclick: () => showRuns(method.index, p.s) });
-      mark.append(make("title", {}, `${method.name}, sparsity ${tellSparsity(p.s)}: ${tell(p.cell.mean, metric)}${p.cell.n > 1 ? ` \u00b1 ${tell(p.cell.std, metric)}` : ""} (${p.cell.n})`));
-      box.svg.append(mark);
+      box.svg.append(point(
+        marker(method.marker, p.x, p.y, 4.2, { class: "mark", fill: paint, stroke: "var(--paper)", "stroke-width": 1 }),
+        `${method.name}, sparsity ${tellSparsity(p.s)}: ${tellCell(p.cell, metric)}`,
+        { method: method.name, sparsity: p.s, ...factsOfCell(p.cell, metric) }, [p.x, p.y], () => showRuns(method.index, p.s)));
     }
     ends.push({ x: points.at(-1).x, y: points.at(-1).y, name: method.name, paint });
   }
-  if (wide) {
-    ends.sort((a, b) => a.y - b.y);
-    spreadApart(ends.map((end) => end.y), 15.5).forEach((at, index) => {
-      const end = ends[index];
-      box.svg.append(
-        make("path", { d: `M${end.x + 6},${end.y}L${box.right + 6},${at}h6`, fill: "none", stroke: end.paint, "stroke-width": 1, opacity: 0.6,
-          "stroke-dasharray": end.x < box.right - 40 ? "1 4" : null }), // a long way to the name must not look like data
-        make("text", { class: "name", x: box.right + 16, y: at + 4 }, end.name.length > 27 ? `${end.name.slice(0, 26)}\u2026` : end.name));
-    });
-  }
+  if (wide) nameEnds(box, ends);
   host.replaceChildren(box.svg);
   const majority = metric === group.metric.name && group.majority !== null ? ` The majority class alone has ${tell(group.majority, metric)}.` : "";
   $("curve-caption").textContent = `${captionOf(metric)}. Lines are means over seeds, bands one standard deviation to each side, dots single runs. The dashed line is the dense model under the same training.${majority}`;

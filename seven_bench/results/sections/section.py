@@ -15,6 +15,7 @@ from seven_bench.results.overlap import Overlaps
 from seven_bench.results.statistics import Ranking
 from seven_bench.results.styles import Style
 from seven_bench.results.tables import Table
+from seven_bench.results.training_curves import Curve
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class PageContent:
     at: tuple[float, ...] = ()
     reference: str | None = None
     methods: tuple[str, ...] = ()
+    curves: Sequence[Sequence[Curve]] = ()
 
 
 def _nothing(_content: PageContent) -> dict[str, Any]:

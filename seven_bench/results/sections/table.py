@@ -24,8 +24,10 @@ function drawTable() {
   const cells = collectCells(metric);
   const columns = columnsOf(cells);
   const sign = direction(metric);
-  const best = columns.map((s) => Math.max(...group.methods.map((method, index) =>
-    method.dense || method.control || !cells[index].get(s)?.n ? -Infinity : sign * cells[index].get(s).mean)));
+  const running = group.methods.flatMap((method, index) => (method.dense || method.control ? [] : [index]));
+  const usual = columns.map((s) => usualCount(running.map((index) => cells[index].get(s)?.n ?? 0).filter((n) => n)));
+  const best = columns.map((s, column) => Math.max(...running.map((index) => cells[index].get(s))
+    .map((cell) => (cell?.n && cell.n === usual[column] ? sign * cell.mean : -Infinity))));
   const rows = group.methods.filter((method) => method.dense).map((method) => {
     const [sparsity, cell] = [...cells[group.methods.indexOf(method)]][0];
     return make("tr", { class: "whole" }, rowHead(method),
@@ -40,8 +42,9 @@ function drawTable() {
     rows.push(make("tr", {}, rowHead(method), columns.map((s, column) => {
       const cell = cells[index].get(s);
       if (!cell?.n) return make("td", {}, DASH);
-      const isBest = !method.control && sign !== 0 && tell(cell.mean, metric) === tell(sign * best[column], metric);
-      const isNear = !method.control && !isBest && sign !== 0 && metric === group.metric.name && group.margin !== null
+      const isAlike = !method.control && cell.n === usual[column];
+      const isBest = isAlike && sign !== 0 && tell(cell.mean, metric) === tell(sign * best[column], metric);
+      const isNear = isAlike && !isBest && sign !== 0 && metric === group.metric.name && group.margin !== null
         && best[column] - sign * cell.mean <= group.margin * (1 + 1e-9);
       return make("td", { class: isBest ? "best" : isNear ? "near" : null }, cellButton(index, s, cell, metric));
     })));

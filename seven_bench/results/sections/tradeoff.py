@@ -42,14 +42,14 @@ function drawTradeoff() {
   const more = /per_second|speed_?up|throughput/.test(cost);
   const cells = collectCells(metric);
   const points = visible().flatMap((method) => [...cells[method.index]].filter(([, cell]) => cell.n).map(([s, cell]) => ({ method, s, cell, cost: average(cell.runs, column), value: cell.mean })))
-    .filter((point) => Number.isFinite(point.cost));
+    .filter((p) => Number.isFinite(p.cost));
   if (!points.length) return caption.replaceChildren(), host.replaceChildren(make("p", { class: "empty" }, "Nothing to draw for this choice."));
   const scale = scaleOf(metric);
-  const costs = points.map((point) => point.cost);
+  const costs = points.map((p) => p.cost);
   const log = Math.min(...costs) > 0 && Math.max(...costs) / Math.min(...costs) > 8;
   const box = frame(host, `${group.metrics[metric].words} against ${group.costs[cost]}`, 24);
   const warp = log ? Math.log10 : (value) => value;
-  const ys = points.map((point) => scale * point.value);
+  const ys = points.map((p) => scale * p.value);
   const pad = (Math.max(...ys) - Math.min(...ys)) * 0.08 || 1;
   const [low, high] = [Math.min(...ys) - pad, Math.max(...ys) + pad];
   const y = between(low, high, box.bottom, box.top);
@@ -67,16 +67,23 @@ function drawTradeoff() {
     const corner = (p, i) => (i === 0 ? `M${x(p.cost)},${y(scale * p.value)}` : more ? `V${y(scale * p.value)}H${x(p.cost)}` : `H${x(p.cost)}V${y(scale * p.value)}`);
     box.svg.append(make("path", { class: "frontier", d: frontier.map(corner).join("") }));
   }
+  // Beaten by less than one standard deviation is not beaten for sure.
+  const spread = (a, b) => Math.sqrt(((a.cell.std || 0) ** 2 + (b.cell.std || 0) ** 2) / 2);
+  const isNear = (a) => frontier.length > 0 && !frontier.includes(a) && !points.some((b) =>
+    (more ? b.cost >= a.cost : b.cost <= a.cost) && sign * (b.value - a.value) > spread(a, b));
   const taken = points.map((p) => ({ x: x(p.cost) - 6, y: y(scale * p.value) - 6, w: 12, h: 12 }));
-  for (const point of points) {
-    const [px, py] = [x(point.cost), y(scale * point.value)];
-    const onFront = frontier.includes(point);
-    const mark = marker(point.method.dense ? "circle" : point.method.marker, px, py, onFront ? 5.4 : 4, {
-      class: "mark", fill: colour(point.method), opacity: onFront ? 1 : 0.5, stroke: "var(--paper)", onclick: () => showRuns(point.method.index, point.s) });
-    mark.append(make("title", {}, `${point.method.name}${point.method.dense ? "" : ` at ${tellSparsity(point.s)}`}: ${tell(point.value, metric)}, ${group.costs[cost]} ${compact.format(point.cost)}`));
-    box.svg.append(mark);
-    if (!onFront && !point.method.dense) continue;
-    const words = point.method.dense ? point.method.name : `${point.method.name} ${tellSparsity(point.s)}`;
+  for (const p of points) {
+    const [px, py] = [x(p.cost), y(scale * p.value)];
+    const onFront = frontier.includes(p);
+    const near = isNear(p);
+    const told = `${p.method.name}${p.method.dense ? "" : ` at ${tellSparsity(p.s)}`}: ${tellCell(p.cell, metric)}, ${group.costs[cost]} ${compact.format(p.cost)}`;
+    box.svg.append(point(
+      marker(p.method.dense ? "circle" : p.method.marker, px, py, onFront ? 5.4 : near ? 4.6 : 4, { class: "mark", fill: colour(p.method), opacity: onFront || near ? 1 : 0.45, stroke: "var(--paper)" }),
+      `${told}${onFront ? ", on the line" : near ? ", within the spread of the line" : ""}`,
+      { method: p.method.name, sparsity: p.s, [cost]: p.cost, ...factsOfCell(p.cell, metric), front: onFront ? "yes" : near ? "within the spread" : "no" },
+      [px, py], () => showRuns(p.method.index, p.s)));
+    if (!onFront && !p.method.dense) continue;
+    const words = p.method.dense ? p.method.name : `${p.method.name} ${tellSparsity(p.s)}`;
     const w = words.length * 6.6;
     const spots = [[px + 9, py + 4], [px - 9 - w, py - 7], [px + 9, py - 9], [px - 9 - w, py + 12], [px - w / 2, py - 12], [px - w / 2, py + 20]];
     const free = spots.find(([sx, sy]) => sx > box.left && sx + w < box.width && sy > box.top - 8 && sy < box.bottom - 2
@@ -86,7 +93,7 @@ function drawTradeoff() {
     box.svg.append(make("text", { class: "name", x: free[0], y: free[1] }, words));
   }
   host.replaceChildren(box.svg);
-  caption.textContent = `${captionOf(metric)}, means over seeds. ${frontier.length ? "Points on the dotted line are those that none beats in both." : ""}`;
+  caption.textContent = `${captionOf(metric)}, means over seeds. ${frontier.length ? "Points on the dotted line are those that none beats in both; other full marks are beaten by less than a standard deviation." : ""}`;
 }
 
 addSection({

@@ -73,6 +73,8 @@ function tellSigned(value, metric) {
   return (value < 0 ? "\u2212" : "+") + tell(Math.abs(value), metric);
 }
 
+const tellCell = (cell, metric) => `${tell(cell.mean, metric)}${cell.n > 1 ? ` \u00b1 ${tell(cell.std, metric)}` : ""} (${cell.n})`;
+const factsOfCell = (cell, metric) => ({ [metric]: cell.mean, std: cell.n > 1 ? cell.std : "", n: cell.n });
 const tellSparsity = (value) => String(Number(value.toPrecision(6)));
 const tellShare = (share) => `${share >= 0.0995 || share === 0 ? Math.round(100 * share) : Number((100 * share).toPrecision(2))}%`;
 
@@ -106,6 +108,13 @@ function collectCells(metric) {
     }
   }
   return cells;
+}
+
+// The number of seeds that most have, and of as common ones the larger: means of fewer are not held
+// against theirs.
+function usualCount(counts) {
+  const often = (n) => counts.filter((other) => other === n).length;
+  return Math.max(0, ...counts.filter((n) => counts.every((other) => often(other) <= often(n))));
 }
 
 const average = (runs, column) => summarise(runs.map((run) => column[run]).filter((value) => value !== null)).mean;
@@ -148,7 +157,7 @@ function spreadApart(wanted, gap) {
 function frame(host, label, rightSpace) {
   const width = Math.max(host.clientWidth, 280);
   const height = Math.round(Math.min(440, Math.max(270, width * 0.46)));
-  const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
+  const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-roledescription": "chart", "aria-label": `${label} Arrow keys go from point to point.` });
   return { svg, width, height, left: 46, right: width - rightSpace, top: 22, bottom: height - 44 };
 }
 
@@ -170,6 +179,18 @@ function drawAxes(box, y, yTicks, yWords, xTicks, xWords) {
     make("text", { x: (box.left + box.right) / 2, y: box.height - 6, "text-anchor": "middle" }, xWords));
 }
 
+// The names of lines at their right ends, moved apart.
+function nameEnds(box, ends) {
+  ends.sort((a, b) => a.y - b.y);
+  spreadApart(ends.map((end) => end.y), 15.5).forEach((at, index) => {
+    const end = ends[index];
+    box.svg.append(
+      make("path", { d: `M${end.x + 6},${end.y}L${box.right + 6},${at}h6`, fill: "none", stroke: end.paint, "stroke-width": 1, opacity: 0.6,
+        "stroke-dasharray": end.x < box.right - 40 ? "1 4" : null }), // a long way to the name must not look like data
+      make("text", { class: "name", x: box.right + 16, y: at + 4 }, end.name.length > 27 ? `${end.name.slice(0, 26)}\u2026` : end.name));
+  });
+}
+
 const visible = () => group.methods.map((method, index) => ({ ...method, index })).filter((method) => !hidden.has(method.name));
 
 // ---- Words and cells that sections share
@@ -186,7 +207,7 @@ function cellButton(index, sparsity, cell, metric) {
   const { reached } = group.runs;
   const at = average(cell.runs, reached);
   const strays = !group.methods[index].dense && Math.abs(at - sparsity) > 1e-3;
-  return make("button", { class: "cell", type: "button", onclick: () => showRuns(index, sparsity) },
+  return make("button", { class: "cell", type: "button", "data-mean": cell.mean, "data-std": cell.n > 1 ? cell.std : "", "data-n": cell.n, onclick: () => showRuns(index, sparsity) },
     make("b", {}, tell(cell.mean, metric)),
     make("small", {}, `${cell.n > 1 ? ` \u00b1\u00a0${tell(cell.std, metric)}` : ""} (${cell.n})`),
     strays ? make("span", { class: "reached" }, `reached ${at.toFixed(3)}`) : null);
