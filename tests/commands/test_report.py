@@ -22,7 +22,9 @@ def test_everything_is_written_and_nothing_else(report: Report) -> None:
         "table.tex",
     ]
     assert len(report.figures) == 4
-    assert sorted(report.figures) == sorted((out / "figures").iterdir())
+    kinds = (".png", ".svg", ".pdf")
+    written = [path.with_suffix(kind) for path in report.figures for kind in kinds]
+    assert sorted(written) == sorted((out / "figures").iterdir())
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in report.figures)
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -121,6 +126,78 @@ def test_every_control_has_a_name(page: Browser) -> None:
     )
     assert nameless == 0
     assert page.run("document.querySelectorAll('svg[role=img]:not([aria-label])').length") == 0
+
+
+@pytest.mark.skipif(find_spec("axe_playwright_python") is None, reason="needs axe")
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False)])
+def test_axe_finds_nothing(browser: Browser, report: Report, width: int, dark: bool) -> None:
+    import axe_playwright_python
+
+    browser.open(report.page, width=width, dark=dark)
+    folder = Path(axe_playwright_python.__file__).parent
+    browser.run(f"{(folder / 'axe.min.js').read_text(encoding='utf-8')};0")
+    found = browser.run(
+        "axe.run(document).then(({violations}) => violations.map(one => "
+        "[one.id, one.nodes.length, one.nodes[0].html, one.nodes[0].failureSummary]))"
+    )
+    assert found == []
+
+
+def saved(page: Browser, host: str, kind: str) -> str:
+    """What a button beside a figure or table saves."""
+    with page.page.expect_download() as waiting:
+        page.run(
+            f"[...document.querySelector('{host}').tools.querySelectorAll('button')]"
+            f".find(button => button.textContent === '{kind}').click()"
+        )
+    return Path(waiting.value.path()).read_text(encoding="utf-8")
+
+
+def test_a_table_is_saved_as_it_is_sorted(page: Browser, report: Report) -> None:
+    page.run("document.querySelector('#table thead th:last-child button').click()")
+    rows = list(csv.reader(io.StringIO(saved(page, "#table", "CSV"))))
+    assert rows[0][:4] == ["Method", "0.5 mean", "0.5 std", "0.5 n"]
+    means = [float(row[-3]) for row in rows[3:] if row[-3]]
+    assert len(means) >= 4 and means == sorted(means, reverse=True)
+    order = page.run(
+        "document.querySelector('#table thead th:last-child').getAttribute('aria-sort')"
+    )
+    assert order == "descending"
+    shown = {row.label: row for row in report.tables[0].rows}
+    for name, *cells in rows[1:]:
+        whole = [cell for cell in shown[name].cells if cell is not None and cell.summary.n > 1]
+        told = [float(cell) for cell in cells[::3] if cell]
+        if whole:
+            assert told == pytest.approx([cell.summary.mean for cell in whole])
+    latex = saved(page, "#table", "LaTeX")
+    assert r"\begin{tabular}{lrrrr}" in latex and r"\textbf{" in latex and latex.count("&") >= 20
+    assert "<script>" not in latex.replace(r"\textless{}", "")
+
+
+def test_a_figure_is_saved_alone(browser: Browser, report: Report, tmp_path: Path) -> None:
+    alone = tmp_path / "mailed.html"  # nothing lies beside it
+    alone.write_bytes(report.page.read_bytes())
+    browser.open(alone)
+    drawn = ElementTree.fromstring(saved(browser, "#curve", "SVG"))
+    paths = [one for one in drawn.iter("{http://www.w3.org/2000/svg}path") if one.get("stroke")]
+    assert paths and not any("var(" in (one.get("stroke") or "") for one in paths)
+    rows = list(csv.DictReader(io.StringIO(saved(browser, "#curve", "CSV"))))
+    snip = [float(row["accuracy"]) for row in rows if row["method"] == "snip"]
+    (table,) = [row for row in report.tables[0].rows if row.label == "snip"]
+    assert snip == pytest.approx([cell.summary.mean for cell in table.cells if cell is not None])
+    assert r"\toprule" in saved(browser, "#tradeoff", "LaTeX")
+    assert browser.messages == []
+
+
+def test_points_are_reached_by_keyboard_and_say_what_they_are(page: Browser) -> None:
+    assert page.run("document.querySelectorAll('#curve .point[tabindex=\"0\"]').length") == 1
+    page.run("document.querySelector('#curve .point[tabindex=\"0\"]').focus()")
+    page.press("ArrowRight", "ArrowRight")
+    words = page.run("document.activeElement.getAttribute('aria-label')")
+    assert re.fullmatch(r".+, sparsity 0\.\d+: \d+\.\d\d ± \d+\.\d\d \(3\)", words)
+    assert page.run("document.querySelector('.tip').textContent") == words
+    page.press("Enter")
+    assert page.until("document.getElementById('runs').open")
 
 
 def test_it_prints(page: Browser, tmp_path: Path) -> None:

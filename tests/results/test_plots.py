@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from seven_bench.results.collect import collect
 from seven_bench.results.groups import Group, split_groups
-from seven_bench.results.plots import draw_layers, draw_metric, draw_ranks, spread_apart, to_png
+from seven_bench.results.plots import (
+    draw_layers,
+    draw_metric,
+    draw_ranks,
+    spread_apart,
+    to_pdf,
+    to_png,
+    to_svg,
+)
 from seven_bench.results.statistics import rank_methods
 from seven_bench.results.styles import LIGHT, assign_styles
 
@@ -37,8 +45,9 @@ def test_a_line_a_method_with_its_mean(group: Group) -> None:
 
 def test_figures_are_the_same_each_time(group: Group) -> None:
     styles = assign_styles(group.methods)
-    first, second = (to_png(draw_metric(group, styles)) for _ in range(2))
-    assert first.startswith(b"\x89PNG") and first == second
+    for begins, made in ((b"\x89PNG", to_png), (b"<?xml", to_svg), (b"%PDF", to_pdf)):
+        first, second = (made(draw_metric(group, styles)) for _ in range(2))
+        assert first.startswith(begins) and first == second
 
 
 def test_kept_by_layer(group: Group) -> None:

@@ -41,7 +41,7 @@ def table(tmp_path: Path) -> Table:
         ("dense", 0.0): [0.97, 0.99],
         ("a", 0.5): [0.90, 0.92, 0.94],
         ("a", 0.9): [0.70, 0.80],
-        ("b", 0.5): [0.915],
+        ("b", 0.5): [0.905, 0.915, 0.925],
         ("b", 0.9): [0.65],
         ("c", 0.9): [0.6, 0.61],
     }
@@ -60,7 +60,7 @@ def test_rows_and_columns_by_hand(table: Table) -> None:
         "| dense | 98.00 ± 1.41 (2) | 98.00 ± 1.41 (2) |",
         "| majority class | 10.00 | 10.00 |",
         "| a | **92.00** ± 2.00 (3) | **75.00** ± 7.07 (2) |",
-        "| b | <ins>91.50</ins> (1) | 65.00 (1) |",
+        "| b | <ins>91.50</ins> ± 1.00 (3) | 65.00 (1) |",
         "| c | – | 60.50 ± 0.71 (2) |",  # noqa: RUF001
     ]
 
@@ -69,7 +69,7 @@ def test_latex_by_hand(table: Table) -> None:
     text = to_latex([table])
     assert r"dense & \multicolumn{2}{c}{98.00 $\pm$ 1.41 (2)} \\" in text
     assert r"a & \textbf{92.00} $\pm$ 2.00 (3) & \textbf{75.00} $\pm$ 7.07 (2) \\" in text
-    assert r"b & \underline{91.50} (1) & 65.00 (1) \\" in text
+    assert r"b & \underline{91.50} $\pm$ 1.00 (3) & 65.00 (1) \\" in text
     assert r"c & -- & 60.50 $\pm$ 0.71 (2) \\" in text
     assert r"vit\_digits $\cdot$ start dense" in text
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 1
@@ -78,7 +78,7 @@ def test_latex_by_hand(table: Table) -> None:
 
 def test_terminal_by_hand(table: Table) -> None:
     text = show(table)
-    for cell in ("98.00 ± 1.41 (2)", "92.00 ± 2.00 (3)", "91.50 (1)", "60.50 ± 0.71 (2)"):
+    for cell in ("98.00 ± 1.41 (2)", "92.00 ± 2.00 (3)", "91.50 ± 1.00 (3)", "60.50 ± 0.71 (2)"):
         assert cell in text
 
 
@@ -86,11 +86,18 @@ def test_the_caption_says_what_is_measured(table: Table) -> None:
     for words in (
         "Accuracy (%) on the test split at the epoch that was best on validation",
         "the fraction of prunable weights removed",
-        "Bold: the best pruned method of a column, higher is better",
+        "Bold: the best pruned method of a column among those with as many seeds as most, higher",
         "Underlined: within 1 point of the best",
         "The 360 test examples alone leave up to ± 5.0 points (95 % binomial)",
     ):
         assert words in table.caption
+
+
+def test_bold_is_given_among_equal_numbers_of_seeds(tmp_path: Path) -> None:
+    write_cells(tmp_path, {("lucky", 0.9): [0.99], ("a", 0.9): [0.8, 0.9], ("b", 0.9): [0.7, 0.8]})
+    (table,) = build_tables(split_groups(collect([tmp_path]).records))
+    best = {row.label: row.cells[0].best for row in table.rows if row.label != "majority class"}
+    assert best == {"lucky": False, "a": True, "b": False}
 
 
 def test_many_columns_put_the_spread_below(tmp_path: Path) -> None:

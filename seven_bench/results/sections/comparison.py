@@ -12,7 +12,7 @@ from seven_bench.results.statistics import ALPHA, compare, pair_by_seed, seeds_n
 _MARKUP = r"""
 <section class="scripted" aria-labelledby="comparison-title">
   <div class="head"><h2 id="comparison-title">Against a reference</h2><div class="choices">{{ choice("reference", "Reference") }}{{ choice("level", "Sparsity") }}</div></div>
-  <div class="scroll" role="region" tabindex="0" aria-labelledby="comparison-title"><table id="comparison"></table></div>
+  <div class="scroll" role="group" tabindex="0" aria-labelledby="comparison-title"><table id="comparison"></table></div>
   <p class="note" id="comparison-caption"></p>
 </section>
 """

@@ -17,9 +17,9 @@ _MARKUP = r"""
 {% if content.items %}
 <section class="scripted" aria-labelledby="items-title">
   <div class="head"><h2 id="items-title">Which examples were lost</h2><div class="choices">{{ choice("items-sparsity", "Sparsity") }}{{ choice("items-shown", "By class") }}</div></div>
-  <div class="scroll" role="region" tabindex="0" aria-labelledby="items-title"><table id="items"></table></div>
+  <div class="scroll" role="group" tabindex="0" aria-labelledby="items-title"><table id="items"></table></div>
   <p class="note" id="items-caption"></p>
-  <div class="scroll" role="region" tabindex="0" aria-label="By class"><table id="classes" class="grid"></table></div>
+  <div class="scroll" role="group" tabindex="0" aria-label="By class"><table id="classes" class="grid"></table></div>
   <p class="note" id="classes-caption"></p>
 </section>
 {% endif %}

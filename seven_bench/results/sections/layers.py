@@ -13,7 +13,7 @@ _STEPS = len(_ALPHABET) ** 2 - 1
 _MARKUP = r"""
 <section class="scripted" aria-labelledby="layers-title">
   <div class="head"><h2 id="layers-title">Kept by layer</h2><div class="choices">{{ choice("layer-method", "Method") }}{{ choice("layer-sparsity", "Sparsity") }}{{ choice("layer-seed", "Seed") }}</div></div>
-  <div class="scroll" role="region" tabindex="0" aria-labelledby="layers-title"><table id="layers" class="grid"></table></div>
+  <div class="scroll" role="group" tabindex="0" aria-labelledby="layers-title"><table id="layers" class="grid"></table></div>
   <p class="note" id="layers-caption"></p>
 </section>
 """

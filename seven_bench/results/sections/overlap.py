@@ -11,7 +11,7 @@ from seven_bench.results.tables import format_sparsity
 _MARKUP = r"""
 <section class="scripted" aria-labelledby="overlap-title">
   <div class="head"><h2 id="overlap-title">Overlap of masks</h2><div class="choices">{{ choice("overlap-sparsity", "Sparsity") }}</div></div>
-  <div class="scroll" role="region" tabindex="0" aria-labelledby="overlap-title"><table id="overlap" class="grid"></table></div>
+  <div class="scroll" role="group" tabindex="0" aria-labelledby="overlap-title"><table id="overlap" class="grid"></table></div>
   <p class="note" id="overlap-caption"></p>
 </section>
 """

@@ -10,7 +10,7 @@ _MARKUP = r"""
 {% for table in content.tables %}
 <section>
   <h2>{{ table.title }}</h2>
-  <div class="scroll" role="region" tabindex="0" aria-label="{{ table.title }}">
+  <div class="scroll" role="group" tabindex="0" aria-label="{{ table.title }}">
   <table>
     <caption>{{ table.caption }}</caption>
     <thead><tr><th scope="col">Method</th>{% for s in table.sparsities %}<th scope="col">{{ s | sparsity }}</th>{% else %}<th scope="col">dense</th>{% endfor %}</tr></thead>

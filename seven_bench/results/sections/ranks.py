@@ -16,7 +16,7 @@ _MARKUP = r"""
   {% for family in ranks %}
   <h3>{{ family.title }}</h3>
   {% if family.rankings %}
-  <div class="scroll" role="region" tabindex="0" aria-label="Average ranks, {{ family.title }}">
+  <div class="scroll" role="group" tabindex="0" aria-label="Average ranks, {{ family.title }}">
   <table>
     <thead><tr><th scope="col">Method</th>{% for level, _ in family.rankings %}<th scope="col">{{ level | sparsity }}</th>{% endfor %}</tr></thead>
     <tbody>

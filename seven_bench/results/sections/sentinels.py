@@ -16,7 +16,7 @@ _MARKUP = r"""
   <p class="note">Among weights of like sensitivity |w|&nbsp;E|g|, sentinels are the half whose gradients have the higher signal-to-noise ratio (GSNR, (E&nbsp;g)² over Var&nbsp;g), temporary sentinels the rest. Cells read: % of the sentinels kept / % of the temporary ones kept. A method that looks at sensitivity alone keeps both alike; one that prefers steady gradients keeps more of the first.</p>
   {% for table in sentinels %}
   <h3>{{ table.title }}</h3>
-  <div class="scroll" role="region" tabindex="0" aria-label="Sentinels, {{ table.title }}">
+  <div class="scroll" role="group" tabindex="0" aria-label="Sentinels, {{ table.title }}">
   <table>
     <thead>
       <tr><th scope="col">Method</th><th scope="col">Sparsity</th><th scope="col">Near the cut</th>

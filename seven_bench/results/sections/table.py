@@ -7,7 +7,7 @@ from seven_bench.results.sections.section import Section
 _MARKUP = r"""
 <section class="scripted" aria-labelledby="table-title">
   <h2 id="table-title">Table</h2>
-  <div class="scroll" role="region" tabindex="0" aria-labelledby="table-title"><table id="table"></table></div>
+  <div class="scroll" role="group" tabindex="0" aria-labelledby="table-title"><table id="table"></table></div>
   <p class="note" id="table-caption"></p>
 </section>
 """
