@@ -174,6 +174,7 @@ def _work(
     record["environment"] = environment(
         threads(settings), device.deterministic, all_versions(settings)
     )
+    record["environment"]["optimizer"] = trained.optimizer
     if ranks.rank() == 0:
         write_masks(masks, folder / MASKS)
         _save_model(model, folder / MODEL)

@@ -24,7 +24,7 @@ from seven_bench.pruning import MaskSet
 from seven_bench.training.answers import Answers
 from seven_bench.training.context import Context, Device
 from seven_bench.training.curves import PruningCurves
-from seven_bench.training.finetune import Recipe, optimizer_steps
+from seven_bench.training.finetune import Recipe, implementation, optimizer_steps
 from seven_bench.training.module import TaskModule
 from seven_bench.training.pruning_callback import PruningCallback
 
@@ -34,7 +34,8 @@ State = dict[str, Tensor]
 @dataclass(frozen=True)
 class Trained:
     """The plain model's state, and its masks, after the last and after the best epoch; epochs
-    count from 1, and 0 is a run of no epochs.
+    count from 1, and 0 is a run of no epochs. `optimizer`: how it computed, in a word of
+    `finetune.implementation`; None of no epochs.
     """
 
     last: State
@@ -45,6 +46,7 @@ class Trained:
     best_epoch: int
     examples: int
     seconds: float
+    optimizer: str | None = None
     zero_shot: dict[str, float] = field(default_factory=dict)
 
 
@@ -174,6 +176,7 @@ def fit(module: TaskModule, data: TaskData, pruning: PruningCallback, context: C
         best_epoch=best.epoch or trainer.current_epoch,
         examples=_examples(module.recipe, data.size("train"), trainer.global_step),
         seconds=time.perf_counter() - began + (checkpoint.seconds if checkpoint else 0.0),
+        optimizer=implementation(trainer.optimizers[0]),
     )
 
 

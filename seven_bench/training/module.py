@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 
 from seven_bench.store.predictions import Predictions
@@ -58,6 +59,7 @@ class TaskModule(pl.LightningModule):
         self.finetune = Finetune()
         self.adapters: Adapters | None = None
         self.answers: Answers | None = None
+        self.gradient_norm: Tensor | None = None  # of this step, where it was taken already
         self._teacher: list[nn.Module] = []  # in a list: not registered, not saved
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -216,6 +218,19 @@ class TaskModule(pl.LightningModule):
         """All gradients: those of weights that are scored but not trained would pile up."""
         for parameter in self._held:  # a walk over the modules costs milliseconds
             parameter.grad = None
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """By the norm of all gradients. One that was taken in this step is not taken again."""
+        norm, self.gradient_norm = self.gradient_norm, None
+        if norm is None or not gradient_clip_val:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        else:
+            torch.nn.utils.clip_grads_with_norm_(self._held, float(gradient_clip_val), norm)
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.model, self.recipe, self.finetune)

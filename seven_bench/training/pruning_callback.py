@@ -82,10 +82,14 @@ class PruningCallback(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        finite = self._check_finite(trainer, pl_module)
-        if finite and self.pruner.observes("before_step"):
-            self._show(self._grads(), optimizer)
-        self.masking.before_step()
+        looks = self.pruner.observes("before_step")
+        if not looks:  # zeros first: one norm then serves the check and the clipping
+            self.masking.before_step()
+        finite = self._check_finite(trainer, pl_module, kept=not (looks or self._lent))
+        if looks:
+            if finite:
+                self._show(self._grads(), optimizer)
+            self.masking.before_step()
         if self.pruner.observes("after_step") and (trainer.gradient_clip_val or self._lent):
             self._unclipped = copied(self._grads())
         for parameter in self._lent:  # seen: it has no part in clipping
@@ -160,12 +164,17 @@ class PruningCallback(pl.Callback):
             raise ValueError(f"{missing} has no gradient: it cannot be pruned during training")
         return grads
 
-    def _check_finite(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> bool:
+    def _check_finite(self, trainer: pl.Trainer, pl_module: pl.LightningModule, kept: bool) -> bool:
         """Whether this step will be taken. A gradient scaler skips one that is not finite, and so
-        do score and schedule; without a scaler it is an error.
+        do score and schedule; without a scaler it is an error. `kept`: the gradients stay as they
+        are until they are clipped.
         """
         grads = {n: p.grad for n, p in self._named.items() if p.grad is not None}
-        if all_finite(list(grads.values())):
+        groups = trainer.optimizers[0].param_groups  # in whose order clipping sums
+        held = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+        finite, norm = all_finite(held if kept else list(grads.values()))
+        if finite:
+            pl_module.gradient_norm = norm if kept else None  # type: ignore[assignment]
             return True
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             self.skipped_steps += 1
@@ -188,11 +197,15 @@ class PruningCallback(pl.Callback):
             )
 
 
-def all_finite(tensors: list[Tensor]) -> bool:
-    """Whether no value is infinite or no number. The host waits once."""
+def all_finite(tensors: list[Tensor]) -> tuple[bool, Tensor | None]:
+    """Whether no value is infinite or no number, and the norm of all of them where it was taken.
+    The host waits once.
+    """
     if tensors and all(tensor.is_cuda for tensor in tensors):
         # what torch's gradient scaler does: one pass for all, which multiplies them by 1
         odd = torch.zeros((), device=tensors[0].device)
         torch._amp_foreach_non_finite_check_and_unscale_(tensors, odd, torch.ones_like(odd))
-        return not bool(odd)
-    return bool(torch.isfinite(torch.stack(torch._foreach_norm(tensors)).sum()))
+        return not bool(odd), None
+    norms = torch.stack(torch._foreach_norm(tensors))
+    norm = torch.linalg.vector_norm(norms)
+    return bool(torch.isfinite(norm)) or bool(torch.isfinite(norms.sum())), norm

@@ -18,14 +18,10 @@ from seven_bench.training.finetune import Recipe
 from tests.benchmarks import selection
 from tests.benchmarks.loop import of_text
 from tests.benchmarks.models import ON_GPU, Shape
-from tests.benchmarks.step import METHODS, Training
+from tests.benchmarks.step import METHODS, SEVEN_BYTES, Training, copy_of
 from tests.benchmarks.timing import Row, in_words, interleaved
 from tests.gpu.waits import host_waits
 
-# of SEVEN's step on a prunable weight, the bytes that must move: gradient checked (4), update (33:
-# weight, gradient, mask, three states), gradient masked (9), score selected (6), masks compared for
-# the moments (2), weight masked (9)
-SEVEN_BYTES = 63
 BERT = "BERT-base, batch 32, 128 tokens"
 
 
@@ -52,10 +48,7 @@ def _step(name: str, training: Training, method: str) -> Iterator[Row]:
         "plain": training.published_step,
     }
     if method == "seven":
-        weights = training.pruner.masks.total
-        copied = torch.empty(SEVEN_BYTES * weights // 8, dtype=torch.float32, device="cuda")
-        source = torch.rand_like(copied)
-        ways["copy"] = lambda: copied.copy_(source)  # as many bytes, read and written
+        ways["copy"] = copy_of(SEVEN_BYTES * training.pruner.masks.total, "cuda")
     seconds = interleaved(ways, repeats=25, warm=12)
     waits = host_waits(training.pruning_step)
     named = f"{method} step, {name}, bf16"

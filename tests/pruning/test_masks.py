@@ -43,6 +43,28 @@ def test_apply_zeroes_in_place_and_checks_names_and_shapes():
         masks.apply_({**tensors, "one": torch.ones(2)})
 
 
+@pytest.mark.parametrize("threads", [1, 8])
+def test_masks_multiply_alike_however_often_they_are_used(threads):
+    """Bit for bit weight x mask, signs of zeros too: with bools by numpy or torch, then numbers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        generator = torch.Generator().manual_seed(0)
+        weights = {name: torch.randn(5, 7, generator=generator) for name in "ab"}
+        masks = MaskSet({name: weight > 0.3 for name, weight in weights.items()})
+        for _ in range(6):
+            found = {name: weight.clone() for name, weight in weights.items()}
+            masks.multiply_(found)
+            for name, weight in weights.items():
+                expected = weight * masks[name]
+                assert torch.equal(found[name].view(torch.int32), expected.view(torch.int32))
+            part = {"b": weights["b"].t().double().t()}  # one name, another type, as it lies
+            masks.multiply_(part)
+            assert torch.equal(part["b"], weights["b"].double() * masks["b"])
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_hash_sees_bits_names_and_shapes():
     bits = torch.tensor([[True, False, True, True]])
     base = MaskSet({"a": bits}).hash()

@@ -11,6 +11,7 @@ from seven_bench.training.finetune import (
     Finetune,
     Recipe,
     freeze_others,
+    implementation,
     layer_depths,
     learning_rate_factor,
     make_optimizer,
@@ -155,6 +156,46 @@ def test_adamax_by_hand():
         optimizer.step()
     moved = -0.1 * 1.0 - 0.1 * (0.9 * 0.1 - 0.1 * 3) / (1 - 0.9**2) / 3
     assert torch.allclose(weight - start, torch.full_like(weight, moved), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_fused_steps_are_those_of_the_papers(name):
+    """AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101, algorithm 2) and SGD with momentum, its
+    decay in the gradient, three steps in float64; twice the same, bit for bit.
+    """
+    recipe = replace(RECIPE, optimizer=name, weight_decay=0.1, momentum=0.9)
+    gradients = torch.randn(3, 32, 16, generator=torch.Generator().manual_seed(1))
+
+    def trained():
+        model = tiny.start("vit")
+        optimizer = make_optimizer(model, recipe)
+        assert implementation(optimizer) == "fused"
+        weight = model.get_parameter("blocks.0.mlp.fc1.weight")
+        w = weight.detach().double()
+        m = v = torch.zeros_like(w)
+        for t, gradient in enumerate(gradients, 1):
+            weight.grad = gradient.clone()
+            optimizer.step()
+            g = gradient.double()
+            if name == "sgd":
+                m = 0.9 * m + g + 0.1 * w
+                w = w - recipe.lr * m
+            else:
+                m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+                w = w - recipe.lr * 0.1 * w
+                w = w - recipe.lr * m / (1 - 0.9**t) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+        return weight.detach().clone(), w
+
+    (once, expected), (again, _) = trained(), trained()
+    assert torch.equal(once, again)
+    assert torch.allclose(once.double(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("precision", "how"), [("bf16-mixed", "fused"), ("16-mixed", "plain")])
+def test_under_a_gradient_scaler_no_optimizer_is_fused(precision, how):
+    for name in ("adamw", "sgd"):
+        recipe = replace(RECIPE, optimizer=name, precision=precision)
+        assert implementation(make_optimizer(tiny.start("vit"), recipe)) == how
 
 
 def test_the_learning_rate_falls_once_or_again_and_again():

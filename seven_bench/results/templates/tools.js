@@ -14,7 +14,6 @@ function showTip(node) {
 }
 
 const hideTip = () => { tip.hidden = true; };
-addEventListener("scroll", () => { if (!tip.hidden) document.activeElement.words ? showTip(document.activeElement) : hideTip(); }, true);
 
 // Words for whoever points at a mark.
 function hint(node, words) {
