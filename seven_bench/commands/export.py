@@ -1,4 +1,4 @@
-"""`seven-bench export RUN --to packed|csr|nm|onnx`: a finished run's model, outside."""
+"""`seven-bench export RUN --to TARGET`: a finished run's model, outside."""
 
 from __future__ import annotations
 
@@ -17,21 +17,26 @@ from seven_bench.errors import ConfigError
 TARGETS = {
     "packed": "one small safetensors file: a bit a weight, and the values that live",
     "csr": "a CPU model whose linear layers skip zeros where that is measured to be faster",
+    "smaller": "a model without its removed heads and neurons (extra `smaller`; pattern=head, ...)",
     "nm": "2:4 on an NVIDIA GPU that supports it (a run with pattern=nm_2_4)",
     "onnx": "an ONNX file with the zeros in it (extra `onnx`)",
+    "latency": "no file: dense, csr and smaller, where they are there, timed in turns",
 }
 EPILOG = (
     "targets:\n"
     + "".join(f"  {name:8}{what}\n" for name, what in TARGETS.items())
     + """
 Every export is checked: its logits are held against those of the run's model, and a file that does
-not agree is not left behind. csr, nm and onnx are timed beside the dense model, at the batch sizes
-given; what was measured goes into the run's record, under `efficiency`, and so into the report.
-Measure on a machine that does nothing else.
+not agree is not left behind. smaller is up to three things: model.smaller.safetensors, which
+`seven_bench.export.smaller.load_smaller` opens; model.smaller.pt2, a program of torch.export; and
+model.smaller/, a folder for transformers, where its config can say the shape. All but packed are
+timed beside the dense model, at the batch sizes given; what was measured goes into the run's
+record, under `efficiency`, and so into the report. Measure on a machine that does nothing else.
 
 examples:
   seven-bench export outputs/runs/digits/vit_digits/seven_pre/s0.9 --to packed
   seven-bench export outputs/runs/glue-sst2 --to csr --batch 1 32 128
+  seven-bench export outputs/runs/digits --to latency
 """
 )
 

@@ -10,29 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
+from seven_bench.export.answer import Answer, input_names
 from seven_bench.store.atomic import replacing
 from seven_bench.training.module import Batch, TaskModule
-
-
-class _Answer(nn.Module):
-    """The task's logits as a function of the batch's tensors, one after another."""
-
-    def __init__(self, module: TaskModule, batch: Batch, names: list[str]) -> None:
-        super().__init__()
-        self.model, self.names = module.model, names
-        self._rest = (module.logits, batch)  # in a tuple: the task module is no part of this one
-
-    def forward(self, *tensors: Tensor) -> Tensor:
-        logits, batch = self._rest
-        return logits(self.model, {**batch, **dict(zip(self.names, tensors, strict=True))})
-
-
-def input_names(batch: Batch) -> list[str]:
-    """The tensors of a batch that the graph takes; CLIP's prompts are constants of the graph."""
-    known = ("pixel_values", "input_ids", "attention_mask", "token_type_ids")
-    return [name for name in known if torch.is_tensor(batch.get(name))]
 
 
 def save_onnx(module: TaskModule, batch: Batch, path: str | os.PathLike[str]) -> Path:
@@ -49,7 +30,7 @@ def save_onnx(module: TaskModule, batch: Batch, path: str | os.PathLike[str]) ->
     tensors = tuple(batch[name] for name in names)
     size = torch.export.Dim("batch", min=1, max=4096)
     open_sizes = ({0: size},) * len(names)
-    answer = _Answer(module, batch, names).eval()
+    answer = Answer(module, batch, names).eval()
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)

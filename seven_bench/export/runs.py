@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,12 +21,34 @@ from seven_bench.data.making import make_data
 from seven_bench.export.csr import choose, load_sparse, make_sparse, save_sparse
 from seven_bench.export.onnx import run_onnx, save_onnx
 from seven_bench.export.semi_structured import DTYPE, check_semi_structured, make_semi_structured
+from seven_bench.export.smaller import (
+    load_smaller,
+    make_smaller,
+    run_program,
+    save_ordinary,
+    save_program,
+    save_smaller,
+    units_left,
+)
 from seven_bench.measure.efficiency import describe
-from seven_bench.measure.latency import BUSY, busy_cores, median_seconds
+from seven_bench.measure.flops import count_macs
+from seven_bench.measure.latency import BUSY, Seconds, busy_cores, time_in_turns
+from seven_bench.pruning import PATTERNS
+from seven_bench.pruning.structure import structure_of
+from seven_bench.pruning.units import Structure
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import stored
 from seven_bench.settings.identity import threads
-from seven_bench.store.files import CSR, LOCK, ONNX, PACKED, RECORD
+from seven_bench.store.files import (
+    CSR,
+    LOCK,
+    ONNX,
+    ORDINARY,
+    PACKED,
+    PROGRAM,
+    RECORD,
+    SMALLER,
+)
 from seven_bench.store.finished import FinishedRun
 from seven_bench.store.integrity import find_damage
 from seven_bench.store.packed import load_packed, save_packed
@@ -35,21 +58,28 @@ from seven_bench.training.finetune import recipe_of
 from seven_bench.training.module import Batch, TaskModule
 from seven_bench.training.small import run_model
 
-NAMES = {"packed": PACKED, "csr": CSR, "onnx": ONNX}
-TOLERANCE = {"packed": 0.0, "csr": 1e-4, "onnx": 1e-4, "nm": 5e-2}  # of the logits' largest size
+NAMES = {"packed": PACKED, "csr": CSR, "onnx": ONNX, "smaller": SMALLER}
+TOLERANCE = {  # of the logits' largest size
+    "packed": 0.0, "csr": 1e-4, "onnx": 1e-4, "nm": 5e-2, "smaller": 1e-5,
+}  # fmt: skip
+LATENCY = "latency"  # no file: what is there is timed
+REPEATS = 31  # of what is timed for itself
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was made of a run: where, how far its logits are off, seconds by way and batch size."""
+    """What was made of a run: where, how far its logits are off, seconds by batch size and form,
+    MACs of one example where they are others.
+    """
 
     run_id: str
     target: str
     path: Path | None
     bytes: int | None
     difference: float
-    seconds: dict[int, dict[str, float]] = field(default_factory=dict)
+    seconds: dict[int, dict[str, Seconds]] = field(default_factory=dict)
     remark: str = ""
+    macs: int | None = None
 
 
 class Loaded:
@@ -101,6 +131,7 @@ def export_run(
     run = Loaded(finished, data_root)
     makers: dict[str, Callable[[Loaded, Sequence[int]], Exported]] = {
         "packed": _packed, "csr": _csr, "nm": _semi_structured, "onnx": _onnx,
+        "smaller": _smaller, LATENCY: _latency,
     }  # fmt: skip
     done = makers[target](run, batches)
     _remember(run, done)
@@ -146,7 +177,7 @@ def _csr(run: Loaded, batches: Sequence[int]) -> Exported:
         difference = _check("csr", answer(largest), run.logits(largest), path)
         seconds = _time(run, lambda batch: lambda: answer(batch), batches, "csr")
         at_largest = seconds[max(batches)]
-        if not chosen or at_largest["csr"] < at_largest["dense"]:
+        if not chosen or at_largest["csr"].median < at_largest["dense"].median:
             break
         chosen = []
     told = f"{len(chosen)} of {len(choices)} layers sparse"
@@ -177,7 +208,7 @@ def _semi_structured(run: Loaded, batches: Sequence[int]) -> Exported:
     for size in batches:
         batch = run.data.example_batch(size)
         ways = {"dense": partial(answer, dense, batch), "nm": partial(answer, sparse, batch)}
-        seconds[size] = median_seconds(ways)
+        seconds[size] = time_in_turns(ways)
     return Exported(run.run_id, "nm", None, None, difference, seconds, remark)
 
 
@@ -200,7 +231,7 @@ def _time(
     make: Callable[[Batch], Callable[[], Any]],
     batches: Sequence[int],
     target: str,
-) -> dict[int, dict[str, float]]:
+) -> dict[int, dict[str, Seconds]]:
     seconds = {}
     for size in batches:
         batch = run.data.example_batch(size)
@@ -208,8 +239,78 @@ def _time(
             "dense": partial(run.logits, batch),
             target: make(batch),
         }
-        seconds[size] = median_seconds(ways)
+        seconds[size] = time_in_turns(ways)
     return seconds
+
+
+def _smaller(run: Loaded, batches: Sequence[int]) -> Exported:
+    """The file, the program and, where a config can say its shape, a folder for transformers."""
+    structure = _structure(run)
+    largest = run.data.example_batch(max(*batches, 2))
+    wanted, remark = run.logits(largest), _warn_if_busy()
+    cut = copy.deepcopy(run.module)
+    left = units_left(structure, run.masks)
+    counts = make_smaller(cut, structure, left, run.data.example_batch(2))
+    plain = run.settings.model.build.plain()
+    path = save_smaller(cut.model, counts, plain, run.folder / NAMES["smaller"])
+    small = copy.deepcopy(run.module)
+    load_smaller(path, small.model)
+    difference = _check("smaller", _answer(small, largest), wanted, path)
+
+    program = run.folder / PROGRAM
+    is_open = save_program(small, largest, program)
+    with torch.no_grad():
+        found = run_program(program, largest)()
+    difference = max(difference, _check("smaller", found, wanted, program))
+    shutil.rmtree(run.folder / ORDINARY, ignore_errors=True)
+    reason = save_ordinary(small.model, counts, run.folder / ORDINARY)
+    told = [
+        "" if is_open else f"the program takes {len(wanted)} examples at a time",
+        reason and f"no folder for transformers: {reason}",
+        remark,
+    ]
+    one = run.data.example_batch(1)
+    macs = count_macs(lambda: small.logits(small.model, one), {}, {}).dense
+    seconds = _time(run, lambda batch: partial(_answer, small, batch), batches, "smaller")
+    return Exported(
+        run.run_id, "smaller", path, path.stat().st_size, difference, seconds,
+        "; ".join(filter(None, told)), macs,
+    )  # fmt: skip
+
+
+def _structure(run: Loaded) -> Structure:
+    pattern = run.settings.pattern or "unstructured"
+    if not PATTERNS[pattern].coupled:
+        kinds = ", ".join(name for name, form in PATTERNS.items() if form.coupled)
+        raise ValueError(f"smaller: pattern={pattern} removes no whole units; these do: {kinds}")
+    return structure_of(run.module.model, pattern)
+
+
+def _answer(module: TaskModule, batch: Batch) -> Tensor:
+    with torch.inference_mode():
+        return module.logits(module.model, batch)
+
+
+def _latency(run: Loaded, batches: Sequence[int]) -> Exported:
+    """Every form of the run's model that lies in its folder and runs on a CPU, in turns."""
+    remark, forms = _warn_if_busy(), {"dense": run.module}
+    loaders: dict[str, Callable[..., Any]] = {
+        "csr": lambda model, path: load_sparse(model, path),
+        "smaller": lambda model, path: load_smaller(path, model),
+    }
+    largest, difference = run.data.example_batch(max(batches)), 0.0
+    for form, load in loaders.items():
+        if (path := run.folder / NAMES[form]).is_file():
+            forms[form] = copy.deepcopy(run.module)
+            load(forms[form].model, path)
+            found = _answer(forms[form], largest)
+            difference = max(difference, _check(form, found, run.logits(largest), None))
+    seconds = {}
+    for size in batches:
+        batch = run.data.example_batch(size)
+        ways = {form: partial(_answer, module, batch) for form, module in forms.items()}
+        seconds[size] = time_in_turns(ways, REPEATS)
+    return Exported(run.run_id, LATENCY, None, None, difference, seconds, remark)
 
 
 def _warn_if_busy() -> str:
@@ -229,17 +330,32 @@ def _remember(run: Loaded, done: Exported) -> None:
             found: dict[str, Any] = dict(record["efficiency"] or {})
             if done.bytes is not None:
                 found["bytes"] = {**found.get("bytes", {}), done.target: done.bytes}
-            for size, ways in done.seconds.items():
-                latency = dict(found.get("latency", {}))
-                latency |= {f"{way}_batch{size}": value for way, value in ways.items()}
-                latency |= {"threads": run.threads, "input": describe(run.data.example_batch(1))}
-                if done.remark:
-                    latency[f"{done.target}_remark"] = done.remark
-                found["latency"] = latency
+            if done.macs is not None:
+                found["macs"] = {**found.get("macs", {}), done.target: done.macs}
+            if done.seconds:
+                # what was not timed in turns with these is no measure of them
+                before = {} if done.target == LATENCY else dict(found.get("latency") or {})
+                found["latency"] = before | _latency_part(run, done)
             write = write_record if run.sealed else write_json  # no seal is put on a stranger's
             write(run.folder / RECORD, {**record, "efficiency": found})
     except Timeout as error:
         raise ValueError("is being worked on by another process") from error
+
+
+def _latency_part(run: Loaded, done: Exported) -> dict[str, Any]:
+    """Medians in seconds by form and batch, with the quartiles around them (`_low`, `_high`)."""
+    part: dict[str, Any] = {
+        "threads": run.threads,
+        "input": describe(run.data.example_batch(1)),
+    }
+    for size, ways in done.seconds.items():
+        for form, seconds in ways.items():
+            part[f"{form}_batch{size}"] = seconds.median
+            part[f"{form}_batch{size}_low"] = seconds.low
+            part[f"{form}_batch{size}_high"] = seconds.high
+    if done.remark:
+        part[f"{done.target}_remark"] = done.remark
+    return part
 
 
 def print_table(done: Sequence[Exported]) -> None:
@@ -253,15 +369,19 @@ def print_table(done: Sequence[Exported]) -> None:
     for name in ("run", "bytes", "largest difference of logits"):
         table.add_column(name, overflow="fold")
     for size in sizes:
-        table.add_column(f"batch {size}: dense, {done[0].target}, ratio", justify="right")
+        table.add_column(f"batch {size}: median, quartiles, dense / it", justify="right")
     table.add_column("remark", overflow="fold")
     for one in done:
-        times = [_say(one.seconds[size], one.target) for size in sizes]
+        times = [_say(one.seconds[size]) for size in sizes]
         count = "" if one.bytes is None else f"{one.bytes:,}"
         table.add_row(one.run_id, count, f"{one.difference:.2g}", *times, one.remark)
     make_console().print(table)
 
 
-def _say(seconds: dict[str, float], target: str) -> str:
-    dense, ours = seconds["dense"], seconds[target]
-    return f"{dense * 1e3:.2f} ms, {ours * 1e3:.2f} ms, {dense / ours:.2f}x"
+def _say(seconds: dict[str, Seconds]) -> str:
+    dense = seconds["dense"].median
+    return "\n".join(
+        f"{form} {s.median * 1e3:.2f} ms ({s.low * 1e3:.2f} to {s.high * 1e3:.2f})"
+        + ("" if form == "dense" else f", {dense / s.median:.2f}x")
+        for form, s in seconds.items()
+    )

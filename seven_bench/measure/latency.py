@@ -6,6 +6,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,10 +14,27 @@ import torch
 BUSY = 0.35  # of a core at work for others, before a measurement begins
 
 
+@dataclass(frozen=True)
+class Seconds:
+    """Of a call, over its repeats: the median, and the quartiles around it."""
+
+    median: float
+    low: float
+    high: float
+
+
 def median_seconds(
     ways: Mapping[str, Callable[[], Any]], repeats: int = 15, warm: int = 3
 ) -> dict[str, float]:
-    """Median seconds of a call of each way.
+    """Median seconds of a call of each way, see `time_in_turns`."""
+    found = time_in_turns(ways, repeats, warm)
+    return {name: seconds.median for name, seconds in found.items()}
+
+
+def time_in_turns(
+    ways: Mapping[str, Callable[[], Any]], repeats: int = 15, warm: int = 3
+) -> dict[str, Seconds]:
+    """Seconds of a call of each way.
 
     They take turns, so that a slow moment of the machine hits all of them. A GPU is waited for.
     """
@@ -30,7 +48,12 @@ def median_seconds(
                 _wait()
                 if turn >= warm:
                     seconds[name].append(time.perf_counter() - began)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return {name: _summary(values) for name, values in seconds.items()}
+
+
+def _summary(values: list[float]) -> Seconds:
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Seconds(median, low, high)
 
 
 def _wait() -> None:

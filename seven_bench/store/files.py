@@ -14,6 +14,9 @@ PREDICTIONS = "predictions.safetensors"  # what was predicted for each scored ex
 PACKED = "model.packed.safetensors"
 CSR = "model.csr.safetensors"
 ONNX = "model.onnx"
+SMALLER = "model.smaller.safetensors"
+PROGRAM = "model.smaller.pt2"
+ORDINARY = "model.smaller"  # a folder
 
 #: What every complete run has.
 NEEDED = (CONFIG, MASKS, MODEL)
