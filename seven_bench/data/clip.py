@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from seven_bench.data.augment import Change
 from seven_bench.data.images import ImageData
 from seven_bench.data.task_data import Splits
 from seven_bench.data.tokenizers import tokenizer_for
@@ -30,6 +31,10 @@ class Prompted(Dataset[dict[str, Any]]):
 
     def __getitem__(self, indices: Sequence[int]) -> dict[str, Any]:
         return {**self.images[indices], "prompts": self.prompts}
+
+    def changed(self, indices: Sequence[int], change: Change) -> dict[str, Any]:
+        """A batch of which each picture is changed."""
+        return {**self.images.changed(indices, change), "prompts": self.prompts}
 
 
 class ClipData(ImageData):

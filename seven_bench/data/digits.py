@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
+from seven_bench.data.augment import Change
 from seven_bench.data.samplers import ArrayDataset
 from seven_bench.data.task_data import Splits, TaskData
+
+
+class Digits(ArrayDataset):
+    """Pictures of one channel, float32 [n, 1, 8, 8] from -1, which is paper, to 1."""
+
+    def changed(self, indices: Sequence[int], change: Change) -> dict[str, Any]:
+        """A batch of which each picture is changed."""
+        batch = self[indices]
+        pictures = [Image.fromarray(pixels[0].numpy()) for pixels in batch["pixel_values"]]
+        changed = [
+            change(index, picture, picture.width, paper=-1)
+            for index, picture in zip(indices, pictures, strict=True)
+        ]
+        values = np.stack([np.asarray(picture) for picture in changed])[:, None]
+        return {**batch, "pixel_values": torch.from_numpy(values)}
 
 
 class DigitsData(TaskData):
@@ -29,6 +48,6 @@ class DigitsData(TaskData):
             parts["validation"].append(members[test : test + validation])
             parts["train"].append(members[test + validation :])
         return {
-            name: ArrayDataset(pixel_values=images[i], labels=labels[i])
+            name: Digits(pixel_values=images[i], labels=labels[i])
             for name, i in ((n, torch.cat(members)) for n, members in parts.items())
         }

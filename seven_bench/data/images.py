@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from seven_bench.data.augment import Change
 from seven_bench.data.rows import load_rows, read_labels
 from seven_bench.data.samplers import hold_out
 from seven_bench.data.task_data import Splits, TaskData
@@ -66,11 +67,18 @@ class Pixels(Dataset[dict[str, Any]]):
         return len(self.pixels)
 
     def __getitem__(self, indices: Sequence[int]) -> dict[str, Any]:
-        chosen = torch.as_tensor(indices)
-        return {
-            "pixel_values": self.normalize(self.pixels[chosen]),
-            "labels": self.columns["labels"][chosen],
-        }
+        return self._batch(indices, self.pixels[torch.as_tensor(indices)])
+
+    def changed(self, indices: Sequence[int], change: Change) -> dict[str, Any]:
+        """A batch of which each picture is changed."""
+        pictures = (Image.fromarray(self.pixels[i].permute(1, 2, 0).numpy()) for i in indices)
+        side = self.pixels.shape[-1]
+        found = [_as_pixels(change(i, p, side)) for i, p in zip(indices, pictures, strict=True)]
+        return self._batch(indices, torch.stack(found))
+
+    def _batch(self, indices: Sequence[int], pixels: Tensor) -> dict[str, Any]:
+        labels = self.columns["labels"][torch.as_tensor(indices)]
+        return {"pixel_values": self.normalize(pixels), "labels": labels}
 
 
 class Lazy(Dataset[dict[str, Any]]):
@@ -100,30 +108,47 @@ class Lazy(Dataset[dict[str, Any]]):
         return len(self.chosen)
 
     def __getitem__(self, indices: Sequence[int]) -> dict[str, Any]:
-        pixels = [self.pixels(self.chosen[index]) for index in indices]
+        return self._batch(indices, [self._centre(self._picture(self.chosen[i])) for i in indices])
+
+    def changed(self, indices: Sequence[int], change: Change) -> dict[str, Any]:
+        """A batch of which each picture is changed; what is not cut otherwise is its centre."""
+        size = self.normalize.size
+        found = [change(i, self._picture(self.chosen[i]), size, cut=self._centre) for i in indices]
+        return self._batch(indices, found)
+
+    def _batch(self, indices: Sequence[int], pictures: Sequence[Image.Image]) -> dict[str, Any]:
         return {
-            "pixel_values": self.normalize(torch.stack(pixels)),
+            "pixel_values": self.normalize(torch.stack([*map(_as_pixels, pictures)])),
             "labels": self.columns["labels"][torch.as_tensor(indices)],
         }
 
     def pixels(self, row: int) -> Tensor:
-        """An image, uint8 [3, size, size].
+        """The centre of an image, uint8 [3, size, size].
 
         Raises: ConfigError, with the file and the row, where there is none.
         """
-        size = self.normalize.size
+        return _as_pixels(self._centre(self._picture(row)))
+
+    def _picture(self, row: int) -> Image.Image:
         try:
-            picture = decoded(self.images[row])
+            return decoded(self.images[row])
         except UNREADABLE as error:
             paths = isinstance(self.images, list)  # of a folder the file is named, not its number
             place = self.images[row] if paths else self.place
             raise unreadable(place, 0 if paths else row, "image", error) from error
+
+    def _centre(self, picture: Image.Image) -> Image.Image:
+        size = self.normalize.size
         scale = size * 8 / 7 / min(picture.size)
         width, height = (max(size, round(side * scale)) for side in picture.size)
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)
         left, top = (width - size) // 2, (height - size) // 2
-        picture = picture.crop((left, top, left + size, top + size))
-        return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        return picture.crop((left, top, left + size, top + size))
+
+
+def _as_pixels(picture: Image.Image) -> Tensor:
+    """A picture as uint8 [3, h, w]."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
 class ImageData(TaskData):

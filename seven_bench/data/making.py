@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from seven_bench.data.augment import Augment
 from seven_bench.data.task_data import TaskData
 from seven_bench.settings.building import build
 from seven_bench.settings.model import Settings
@@ -35,4 +36,6 @@ def make_data(settings: Settings, batch_size: int) -> TaskData:
         **further,
     )
     data.classes = task.classes
+    if (chosen := settings.trainer.augment).changes:
+        data.augment = Augment(task.classes, **chosen.model_dump())
     return data

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from seven_bench.data.augment import Augment, Augmented
 from seven_bench.data.samplers import InOrder, SeededBatches, TrainLoader, loader
 from seven_bench.errors import ConfigError
 from seven_bench.ranks import rank, world
@@ -48,6 +49,7 @@ class TaskData(pl.LightningDataModule):
         self.files, self.hub, self.hub_config = files, hub, hub_config
         self.workers, self.options = workers, options
         self.classes: int | None = None  # labels are below it, where it is known
+        self.augment: Augment | None = None  # of training batches, and of no others
 
     def load(self) -> Splits:
         """The splits `train`, `validation` and `test`; `dataset[indices]` is a whole batch."""
@@ -93,7 +95,10 @@ class TaskData(pl.LightningDataModule):
         return len(self.splits[split])  # type: ignore[arg-type]
 
     def train_dataloader(self) -> DataLoader[Any]:
-        return TrainLoader(self.splits["train"], self.train_batches(), self.workers)
+        train, batches = self.splits["train"], self.train_batches()
+        if self.augment is not None:
+            train = Augmented(train, self.augment, batches)
+        return TrainLoader(train, batches, self.workers)
 
     def weight(self, batch_index: int, accumulate: int) -> float:
         """What a training batch's mean loss counts in its optimizer step; see `SeededBatches`."""

@@ -59,6 +59,7 @@ def checked(composed: Any) -> Settings:
     _check_machine(settings)
     _check_finetune(settings)
     _check_temperature(settings)
+    _check_augment(settings)
     _check_packages(settings)
     _check_start(settings)
     local_files(settings.task.source, settings.data_root, settings.task.name)
@@ -140,6 +141,21 @@ def _check_temperature(settings: Settings) -> None:
             f"task={settings.task.name} has no cross-entropy, so it would do nothing; allowed is "
             "null"
         )
+
+
+def _check_augment(settings: Settings) -> None:
+    task, train = settings.task, settings.start.train
+    for key, trainer in (("trainer", settings.trainer), ("start.train", train)):
+        if trainer is None or not trainer.augment.changes:
+            continue
+        if task.kind == "text":
+            raise ConfigError(f"{key}.augment: task={task.name} has no images to change")
+        grey = task.image is not None and task.image.channels == 1
+        if trainer.augment.randaugment is not None and grey:
+            raise ConfigError(
+                f"{key}.augment.randaugment: it changes colours, and the images of "
+                f"task={task.name} have none; allowed is null"
+            )
 
 
 def _check_kinds(composed: Any) -> None:

@@ -25,6 +25,7 @@ from seven_bench.settings.weights import fingerprint as fingerprint_of_weights
 Plain = dict[str, Any]
 DECISIVE = (Role.COLUMN, Role.METHOD, Role.RECIPE)
 DISTILLATION = ("distill", "distill_weight", "temperature")
+NO_AUGMENT = {"flip": False, "crop": None, "randaugment": None, "mixup": 0.0}
 # Keys that came later, with the value that runs before them had: at that value they do not enter
 # the hash, so that old runs keep their names. Append only.
 LEDGER: dict[str, Any] = {
@@ -32,6 +33,7 @@ LEDGER: dict[str, Any] = {
     "task.data.group_by_length": True,
     "trainer.lr_floor": 0.0, "trainer.lr_replay": None,
     "start.train.lr_floor": 0.0, "start.train.lr_replay": None,
+    "trainer.augment": NO_AUGMENT, "start.train.augment": NO_AUGMENT,
 }  # fmt: skip
 
 

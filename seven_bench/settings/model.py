@@ -234,6 +234,24 @@ class Model(Node):
 Stretch = Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?(it|ep)$")]
 
 
+class Augment(Node):
+    """How training images are changed, each in its own way every epoch. `randaugment` as timm
+    writes it; `mixup`: alpha of its Beta distribution.
+    """
+
+    flip: Annotated[bool, RECIPE] = False
+    crop: Annotated[Literal["padded", "resized"] | None, RECIPE] = None
+    randaugment: Annotated[
+        str | None, Field(pattern=r"^rand(-[a-z]{1,4}[0-9]{1,4}(\.[0-9]{1,4})?){1,8}$"), RECIPE
+    ] = None
+    mixup: Annotated[float, Field(ge=0, le=100), RECIPE] = 0.0
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is changed at all."""
+        return self != Augment()
+
+
 class Trainer(Node):
     """How weights are trained. `threads` null: all cores; no epochs: pruned and measured alone."""
 
@@ -252,6 +270,7 @@ class Trainer(Node):
     warmup: Annotated[float, Field(ge=0, le=1), RECIPE]
     gradient_clip: Annotated[float | None, Field(ge=0, le=10**9), RECIPE]
     accumulate: Annotated[int, Field(ge=1, le=2**20), RECIPE]
+    augment: Augment = Augment()
     precision: Annotated[Literal["32-true", "bf16-mixed", "16-mixed"], RECIPE]
     accelerator: Annotated[Literal["auto", "cpu", "gpu"], RECIPE]
     devices: Annotated[int, Field(ge=1, le=1024), RECIPE]

@@ -28,4 +28,5 @@ class ClipModule(TaskModule):
         return logits.float()
 
     def objective(self, logits: Tensor, batch: Batch) -> Tensor:
-        return F.cross_entropy(logits, batch["labels"])
+        targets: Tensor = batch["targets"] if "targets" in batch else batch["labels"]
+        return F.cross_entropy(logits, targets)

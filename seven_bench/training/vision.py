@@ -22,7 +22,9 @@ def accuracies(classes: int) -> MetricCollection:
 
 
 class VisionModule(TaskModule):
-    """Cross-entropy over the logits of `pixel_values` [b, c, h, w] against `labels` [b]."""
+    """Cross-entropy over the logits of `pixel_values` [b, c, h, w] against `labels` [b], or, where
+    images are mixed, `targets` [b, classes].
+    """
 
     def __init__(self, model: nn.Module, recipe: Recipe, classes: int) -> None:
         super().__init__(model, recipe, accuracies(classes))
@@ -32,4 +34,5 @@ class VisionModule(TaskModule):
         return logits.float()
 
     def objective(self, logits: Tensor, batch: Batch) -> Tensor:
-        return F.cross_entropy(logits, batch["labels"])
+        targets: Tensor = batch["targets"] if "targets" in batch else batch["labels"]
+        return F.cross_entropy(logits, targets)
