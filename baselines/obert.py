@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from seven_bench.baselines.block_fisher import BlockFisher
+from seven_bench.baselines.block_fisher import GATHERED, BlockFisher
 from seven_bench.pruning import Observation, Params, Score
 
 
@@ -35,6 +35,7 @@ class ObertScore(Score):
 
     def __init__(self, block: int = 50, damping: float = 1e-7, update: bool = True) -> None:
         self.block, self.damping, self.update = block, damping, update
+        self.memory = 4 * (block + GATHERED) + 5
 
     def reset(self, params: Params, generator: torch.Generator | None = None) -> None:
         self.fisher = BlockFisher(self.block, self.damping)

@@ -88,13 +88,16 @@ class Score(Protocol):
     `needs` (rows of `seven_bench.pruning.needs.NEEDS`) is checked against timing and model.
     `compared` says where scores can be held against each other: all over the "network", or within
     an output "row" alone. `state` names the attributes that a checkpoint keeps: each a dict of
-    tensors per parameter, or a number. `linearisation` is how a `linear_gradient` is taken. What a
-    score must keep to, `seven_bench.pruning.contract` checks.
+    tensors per parameter, or a number. `memory` is what it keeps at most, in bytes a prunable
+    weight, its mask and the scores themselves included: what `dry_run` tells. `linearisation` is
+    how a `linear_gradient` is taken. What a score must keep to, `seven_bench.pruning.contract`
+    checks.
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"weights"})
     compared: ClassVar[str] = "network"
     state: ClassVar[tuple[str, ...]] = ()
+    memory: int = 17  # PLATON's, the most of those that keep a few numbers a weight
     linearisation: Linearisation = Linearisation()
 
     def reset(self, params: Params, generator: torch.Generator | None = None) -> None:

@@ -25,7 +25,7 @@ from seven_bench.terminal import console as make_console
 from seven_bench.training.finetune import optimizer_steps, recipe_of
 from seven_bench.training.small import run_model
 
-STATE_BYTES = {"adamw": 8, "sgd": 4}  # optimizer state a weight, float32
+STATE_BYTES = {"adamw": 8, "adamax": 8, "sgd": 4}  # optimizer state a weight, float32
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,7 @@ def print_plan(suite: Sequence[Settings]) -> None:
 
 def estimate(settings: Settings, sizes: dict[str, int]) -> Estimate:
     """Sizes are counted on a model without storage; `sizes` remembers training set sizes."""
-    if settings.pruner.score is not None:
-        build_score(settings.pruner)  # as a run does, first of all
+    score = None if settings.pruner.score is None else build_score(settings.pruner)
     folder = RunFolder(identify(settings).folder(settings.output_root))
     recipe = recipe_of(settings)
     schedule = _schedule(settings, sizes)
@@ -83,7 +82,6 @@ def estimate(settings: Settings, sizes: dict[str, int]) -> Estimate:
     total = sum(p.numel() for p in params.values())
     weights = sum(p.numel() for p in model.parameters())
     unpruned = settings.pruner.timing == "none"
-    score_bytes = 0 if unpruned else 13 * total
     return Estimate(
         cell=(
             f"{settings.task.name}, {settings.model.name}, {settings.pruner.name}",
@@ -95,7 +93,8 @@ def estimate(settings: Settings, sizes: dict[str, int]) -> Estimate:
         prunable=total,
         kept=total if unpruned else kept_count(total, settings.sparsity),
         seconds=_seconds(folder, settings),
-        memory=weights * (8 + STATE_BYTES[recipe.optimizer]) + score_bytes,
+        memory=weights * (8 + STATE_BYTES[recipe.optimizer])
+        + (score.memory * total if score is not None else 0),
     )
 
 
