@@ -34,7 +34,8 @@ from seven_bench.settings.node import read_key
 from seven_bench.store.run_folder import RunFolder
 
 PLUGIN_MODULE = "hydra_plugins.seven_bench"  # Hydra takes plugins from this namespace alone
-PLAIN = ("sparsity", "seed")  # set on a copy of a composed config, without composing again
+# set on a copy of a composed config, without composing again
+PLAIN = ("sparsity", "seed", "data.split_seed", "calibration.seed")
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class SuiteSweeper(Sweeper):
             self._composed[grouped] = loaded
         composed = self._composed[grouped].copy()
         for override in OverridesParser.create().parse_overrides(list(plain.values())):
-            composed[override.key_or_group] = override.value()
+            OmegaConf.update(composed, override.key_or_group, override.value())
         settings = checked(composed)
         if settings.trainer.devices > 1:
             raise ConfigError(

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from seven_bench.data.rows import check_not_empty, load_rows, read_labels, read_texts
-from seven_bench.data.samplers import hold_out
 from seven_bench.data.task_data import Splits
 from seven_bench.data.text import TextData
 from seven_bench.data.tokens import TextDataset, tokenize
@@ -29,7 +28,7 @@ class GlueData(TextData):
     def load(self) -> Splits:
         scored = list(self.options.get("scored", ["validation"]))
         rows = load_rows(self.files, self.hub, ("train", *scored), self.hub_config)
-        train, held_out = hold_out(len(rows["train"]), self.options.get("train_examples"))
+        train, held_out = self.hold_out(len(rows["train"]))
         whole = self._texts(rows["train"], "train")
         parts = {
             "train": _chosen(whole, train.tolist()),

@@ -15,7 +15,6 @@ from torch.utils.data import Dataset
 
 from seven_bench.data.augment import Change
 from seven_bench.data.rows import load_rows, read_labels
-from seven_bench.data.samplers import hold_out
 from seven_bench.data.task_data import Splits, TaskData
 from seven_bench.errors import ConfigError
 from seven_bench.settings.node import shown
@@ -165,7 +164,7 @@ class ImageData(TaskData):
             return self._load_lazily()
         rows = self._rows()
         pixels, labels = self._tensors(rows["train"], "train")
-        train, held_out = hold_out(len(labels), self.options.get("train_examples"))
+        train, held_out = self.hold_out(len(labels))
         scored, scored_labels = self._tensors(rows[self.scored], self.scored)
         return {
             "train": Pixels(pixels[train], labels[train], self.normalize),
@@ -221,7 +220,7 @@ class ImageData(TaskData):
             }
         images, train_labels = parts["train"]
         labels = torch.tensor(train_labels)
-        train, held_out = hold_out(len(labels), self.options.get("train_examples"))
+        train, held_out = self.hold_out(len(labels))
         scored, scored_labels = parts[self.scored]
         everything, answers = torch.arange(len(scored)), torch.tensor(scored_labels)
         place = self.place("train")

@@ -29,6 +29,7 @@ def make_data(settings: Settings, batch_size: int) -> TaskData:
     data: TaskData = build(
         task.data,
         seed=settings.seed,
+        split_seed=settings.data.split_seed,
         batch_size=batch_size,
         files=local_files(task.source, settings.data_root, task.name),
         hub=task.source.hub,

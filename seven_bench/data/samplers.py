@@ -126,16 +126,19 @@ class LongestFirst(InOrder):
             yield [self.order[position] for position in batch]
 
 
-def hold_out(size: int, train_examples: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """Indices of train and validation: a tenth, at most 5,000, is held out; the same for any seed.
+def hold_out(
+    size: int, train_examples: int | None = None, split_seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices of train and validation: a tenth, at most 5,000, is held out.
 
     Args:
         size: examples there are.
         train_examples: how many to train on (the first of the shuffled rest); null: all.
+        split_seed: decides which are held out; it is not the run's seed.
 
     Raises: ConfigError when there are not that many.
     """
-    order = torch.randperm(size, generator=torch.Generator().manual_seed(0))
+    order = torch.randperm(size, generator=torch.Generator().manual_seed(split_seed))
     held_out = min(size // 10, MOST_HELD_OUT)
     rest = order[held_out:]
     if train_examples is not None and not 0 < train_examples <= len(rest):

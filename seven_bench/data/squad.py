@@ -48,7 +48,7 @@ class SquadData(TextData):
     def _split(self, rows: Any) -> tuple[Any, Any]:
         titles = list(rows["title"])
         articles = list(dict.fromkeys(titles))
-        order = torch.randperm(len(articles), generator=torch.Generator().manual_seed(0))
+        order = torch.randperm(len(articles), generator=self._generator())
         wanted, held_out, count = min(len(titles) // 10, MOST_HELD_OUT), set(), 0
         for index in order.tolist():
             if count >= wanted:
@@ -60,8 +60,11 @@ class SquadData(TextData):
         limit = self.options.get("train_examples")
         if limit is not None and not 0 < limit <= len(rest):
             raise ConfigError(f"task.train_examples={limit}: allowed are 1 to {len(rest)}")
-        shuffled = torch.randperm(len(rest), generator=torch.Generator().manual_seed(0)).tolist()
+        shuffled = torch.randperm(len(rest), generator=self._generator()).tolist()
         return rows.select([rest[index] for index in shuffled[:limit]]), rows.select(out)
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.split_seed)
 
     def _windows(self, rows: Any) -> Columns:
         questions = [question.strip() for question in rows["question"]]

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from seven_bench.data.augment import Augment, Augmented
-from seven_bench.data.samplers import InOrder, SeededBatches, TrainLoader, loader
+from seven_bench.data.samplers import InOrder, SeededBatches, TrainLoader, hold_out, loader
 from seven_bench.errors import ConfigError
 from seven_bench.ranks import rank, world
 
@@ -24,6 +24,7 @@ class TaskData(pl.LightningDataModule):
 
     Args:
         seed: decides the order of training batches.
+        split_seed: decides which examples are held out for validation; the fold, of data in folds.
         batch_size: training examples a batch.
         eval_batch_size: examples a batch in validation and test.
         files: local files by split; empty: the hub's.
@@ -36,6 +37,7 @@ class TaskData(pl.LightningDataModule):
         self,
         *,
         seed: int,
+        split_seed: int = 0,
         batch_size: int,
         eval_batch_size: int = 256,
         files: dict[str, Path],
@@ -47,7 +49,7 @@ class TaskData(pl.LightningDataModule):
         super().__init__()
         self.seed, self.batch_size, self.eval_batch_size = seed, batch_size, eval_batch_size
         self.files, self.hub, self.hub_config = files, hub, hub_config
-        self.workers, self.options = workers, options
+        self.workers, self.options, self.split_seed = workers, options, split_seed
         self.classes: int | None = None  # labels are below it, where it is known
         self.augment: Augment | None = None  # of training batches, and of no others
 
@@ -62,6 +64,10 @@ class TaskData(pl.LightningDataModule):
             if self.classes is not None:
                 self._check_classes(splits, self.classes)
             self.splits = splits
+
+    def hold_out(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Indices of train and validation among `size` examples; see `samplers.hold_out`."""
+        return hold_out(size, self.options.get("train_examples"), self.split_seed)
 
     def place(self, split: str) -> str:
         """What a message calls a split by the hub's name: its file, or its name on the hub."""
@@ -146,6 +152,11 @@ class TaskData(pl.LightningDataModule):
         split = self.splits["test"]
         batch: dict[str, Any] = split[[index % self.size("test") for index in range(size)]]
         return batch
+
+    @property
+    def folds(self) -> int:
+        """How many disjoint test sets splits have between them; 1 where all score the same."""
+        return 1
 
     def scored_examples(self) -> int:
         """Examples that the main metric is taken over."""

@@ -29,7 +29,7 @@ from seven_bench.running.rounds import (
     load_below,
     rewind_time,
 )
-from seven_bench.running.scoring import pattern_of
+from seven_bench.running.scoring import calibration_seed, pattern_of
 from seven_bench.settings.building import build, build_score
 from seven_bench.settings.identity import (
     Identity,
@@ -248,12 +248,22 @@ def _record(settings: Settings, identity: Identity, model: nn.Module, masks: Mas
         "control": settings.control.name,
         "finetune": settings.finetune.name,
         "seed": settings.seed,
+        "seeds": _named_seeds(settings),
         **_sizes(settings, model, masks),
         "mask_hash": masks.hash(),
         "efficiency": {},
         "recipe": recipe_part(settings),
         "method": method_part(settings),
         **({"labels": list(settings.task.labels)} if settings.task.labels else {}),
+    }
+
+
+def _named_seeds(settings: Settings) -> Record:
+    """The seeds beside `seed`; there is none of calibration where no score is shown examples."""
+    shown = settings.pruner.calibration is not None
+    return {
+        "calibration": calibration_seed(settings) if shown else None,
+        "split": settings.data.split_seed,
     }
 
 
@@ -280,6 +290,8 @@ def _metrics(
     metrics["best_epoch"], metrics["last_epoch"] = trained.best_epoch, trained.last_epoch
     metrics["majority"] = data.majority(metric.name)
     metrics["test_examples"] = data.scored_examples()
+    if data.folds > 1:
+        metrics["folds"] = data.folds
     metrics["train_examples"] = data.size("train")  # a subset is never held against a whole
     main = {
         "name": metric.name,
@@ -339,6 +351,8 @@ def _save_answers(answers: Answers, data: TaskData, record: Record, path: Path) 
     """What was answered to each scored example; nothing where it cannot be kept, which is said."""
     split, content = record["metric"]["split"], record["recipe"]["task.data_fingerprint"]
     items = f"{record['task']} {split} {content}"
+    if data.folds > 1:  # each scores other examples
+        items += f" fold {record['seeds']['split']} of {data.folds}"
     try:
         answered = answers.in_order(data.eval_batches("test"), items)
     except ValueError as error:

@@ -137,7 +137,7 @@ class Calibration:
         """So many batches on the device (default: all there are); None for each where none is."""
         if self.chosen is None:
             return repeat(None, number or self.steps)
-        seed, size = _scoring_seed(self.job.settings), self.chosen.batch_size
+        seed, size = calibration_seed(self.job.settings) + SCORING_SEED, self.chosen.batch_size
         batches = self.job.data.calibration_batches(number or self.steps, size, seed)
         move = self.job.module.transfer_batch_to_device
         return (move(batch, self.device, 0) for batch in batches)
@@ -161,6 +161,12 @@ class Calibration:
         (batch,) = self.batches(1)
         model, loss = self.job.module.model, self.job.module.loss
         return self.chosen.examples * passes(needs, model, self.job.params, loss, batch)
+
+
+def calibration_seed(settings: Settings) -> int:
+    """What decides which examples a score sees at rest."""
+    own = settings.calibration.seed
+    return settings.seed if own is None else own
 
 
 def _scoring_seed(settings: Settings) -> int:

@@ -56,6 +56,7 @@ def checked(composed: Any) -> Settings:
     check_schedule(settings.pruner)
     check_metric(settings.task)
     _check_name(settings)
+    _check_folds(settings)
     _check_machine(settings)
     _check_finetune(settings)
     _check_temperature(settings)
@@ -108,6 +109,15 @@ def _check_name(settings: Settings) -> None:
         raise ConfigError(
             f"pruner.name={pruner.name}: that is the method whose score is {score}, not "
             f"{pruner.score.path}; give it a name of its own"
+        )
+
+
+def _check_folds(settings: Settings) -> None:
+    folds, split = settings.task.data.arguments.get("folds"), settings.data.split_seed
+    if isinstance(folds, int) and split >= folds:
+        raise ConfigError(
+            f"data.split_seed={split}: task={settings.task.name} has {folds} folds; allowed are 0 "
+            f"to {folds - 1}"
         )
 
 

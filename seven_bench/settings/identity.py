@@ -34,12 +34,14 @@ LEDGER: dict[str, Any] = {
     "trainer.lr_floor": 0.0, "trainer.lr_replay": None,
     "start.train.lr_floor": 0.0, "start.train.lr_replay": None,
     "trainer.augment": NO_AUGMENT, "start.train.augment": NO_AUGMENT,
+    "calibration.seed": None, "data.split_seed": 0,
 }  # fmt: skip
+NAMED_SEEDS = ("calibration", "data")  # groups of settings that hold seeds and nothing else
 
 
 @dataclass(frozen=True)
 class Identity:
-    """`run_id`: the run's folder below `output_root/runs`; `cell_id`: the same without a seed."""
+    """`run_id`: the run's folder below `output_root/runs`; `cell_id`: the same without its seeds."""
 
     run_id: str
     cell_id: str
@@ -53,13 +55,14 @@ def identify(settings: Settings) -> Identity:
     decisive = decisive_part(settings)
     names = (decisive["task"]["name"], settings.model.name, settings.pruner.name)
     cell = "/".join((*map(as_folder, names), f"s{settings.sparsity:g}"))
-    without_seed = {
+    without_seeds = {
         "seed": None, "start": _start(settings, "cell_id"),
         "finetune": _finetune(settings, "cell_id"),
     }  # fmt: skip
+    kept = {key: value for key, value in decisive.items() if key not in NAMED_SEEDS}
     return Identity(
         f"{cell}/seed{settings.seed}-{_hash(decisive)}",
-        f"{cell}/{_hash({**decisive, **without_seed})}",
+        f"{cell}/{_hash({**kept, **without_seeds})}",
     )
 
 
@@ -206,10 +209,14 @@ def _hash(part: Plain) -> str:
 
 
 def _drop(part: Plain, path: list[str], old: Any) -> None:
-    for key in path[:-1]:
-        part = part.get(key) or {}
-    if part.get(path[-1], object()) == old:
-        part.pop(path[-1])
+    key, *below = path
+    if not below:
+        if part.get(key, object()) == old:
+            part.pop(key)
+    elif inner := part.get(key):
+        _drop(inner, below, old)
+        if not inner:  # a group that came with its keys
+            part.pop(key)
 
 
 def _flat(part: Plain, prefix: str = "") -> list[tuple[str, Any]]:

@@ -28,6 +28,7 @@ Examples = Annotated[int, Field(ge=1, le=10**9)]
 BatchSize = Annotated[int, Field(ge=1, le=2**20)]
 Epochs = Annotated[int, Field(ge=1, le=10**6)]
 Rate = Annotated[float, Field(ge=0, le=1e30)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
 def as_folder(name: str) -> str:
@@ -320,6 +321,20 @@ class Calibration(Node):
         return -(-self.examples // self.batch_size)
 
 
+class CalibrationDraw(Node):
+    """Which examples a score sees at rest. `seed` null: it follows the run's."""
+
+    seed: Annotated[Seed | None, COLUMN] = None
+
+
+class DataSplit(Node):
+    """How data is cut: which examples are held out for validation, and of a task in folds which
+    fold is scored. The official test or dev set is the same for all.
+    """
+
+    split_seed: Annotated[Seed, COLUMN] = 0
+
+
 class Rounds(Node):
     """`fraction` of what remains, or `of` all there was at the start, goes in each round (null: the
     target at once); `rewind` is "start", a time like "100it" or null.
@@ -425,7 +440,9 @@ class Settings(Node):
     ]
     pattern: Annotated[PatternName | None, COLUMN]
     distribution: Annotated[DistributionName | None, COLUMN]
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1), COLUMN]
+    seed: Annotated[Seed, COLUMN]
+    calibration: CalibrationDraw = CalibrationDraw()
+    data: DataSplit = DataSplit()
     prunable: Annotated[Prunable, METHOD]
     select: Annotated[Literal["best", "last"], COLUMN]
     data_root: Annotated[Folder | None, PLACE]

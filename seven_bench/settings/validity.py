@@ -14,7 +14,7 @@ from seven_bench.pruning.needs import NEEDS
 from seven_bench.pruning.patterns import PATTERNS
 from seven_bench.pruning.schedules import steps_of
 from seven_bench.settings.building import build
-from seven_bench.settings.model import Control, Pruner, Settings, Task
+from seven_bench.settings.model import CalibrationDraw, Control, Pruner, Settings, Task
 
 MASKINGS = {  # by timing
     "before": ("hard", "regrow"),
@@ -77,7 +77,7 @@ def resolve(settings: Settings) -> Settings:
     Raises: ConfigError when method, timing, pattern, distribution, masking, sparsity and control do
         not go together, naming what does.
     """
-    pruner = settings.pruner
+    pruner, settings = settings.pruner, _without_idle_seed(settings)
     if pruner.timing == "none":
         _check_empty(pruner)
         _check_small(settings)
@@ -111,10 +111,17 @@ def resolve(settings: Settings) -> Settings:
     return settings.model_copy(update={"pattern": pattern, "distribution": distribution})
 
 
+def _without_idle_seed(settings: Settings) -> Settings:
+    """A seed of calibration that changes nothing is none: what no score sees, or what follows."""
+    idle = settings.pruner.calibration is None or settings.calibration.seed == settings.seed
+    return settings.model_copy(update={"calibration": CalibrationDraw()}) if idle else settings
+
+
 def unpruned(settings: Settings, dense: Pruner) -> Settings:
     """The settings of the run that removes nothing: what only pruned runs have is not in it."""
     nothing = {"sparsity": 0.0, "pattern": None, "distribution": None}
-    return settings.model_copy(update={**nothing, "pruner": dense, "control": Control(name="none")})
+    none = {"control": Control(name="none"), "calibration": CalibrationDraw()}
+    return settings.model_copy(update={**nothing, **none, "pruner": dense})
 
 
 def _check_empty(pruner: Pruner) -> None:

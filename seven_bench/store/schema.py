@@ -89,6 +89,13 @@ class Metrics(_Part):
     train_examples: Amount | None = None
 
 
+class Seeds(_Part):
+    """Seeds beside `seed`: of what a score saw, and of how the data was cut."""
+
+    calibration: Count | None = None
+    split: Count = 0
+
+
 class ExampleEquivalents(_Part):
     """The bill: a forward pass of one example is 1."""
 
@@ -169,6 +176,7 @@ class Record(_Part):
     control: Text | None
     finetune: Text | None
     seed: Count
+    seeds: Seeds | None = None
     sparsity: Sparsity
     params: Params
     layers: (

@@ -5,7 +5,7 @@ import pytest
 from seven_bench.errors import ConfigError
 from seven_bench.settings.building import check_targets, targets
 from seven_bench.settings.conf import conf_dir
-from seven_bench.settings.identity import identify, method_part, recipe_part
+from seven_bench.settings.identity import dense_start, identify, method_part, recipe_part
 from seven_bench.settings.node import by_role
 from seven_bench.settings.renamed import RENAMED
 
@@ -152,3 +152,29 @@ def test_no_method_sets_the_recipe(make_config):
 
 def test_other_data_is_another_recipe(make_config):
     assert len(recipe_part(make_config())["task.data_fingerprint"]) > 6
+
+
+def test_named_seeds_make_runs_of_one_cell(make_config):
+    given = ("pruner=snip",)
+    plain = identify(make_config(*given))
+    for override in ("calibration.seed=1", "data.split_seed=1"):
+        other = identify(make_config(*given, override))
+        assert other.run_id != plain.run_id and other.cell_id == plain.cell_id
+        assert recipe_part(make_config(*given, override)) == recipe_part(make_config(*given))
+
+
+def test_a_seed_of_calibration_that_changes_nothing_makes_no_other_run(make_config):
+    assert run_id(make_config, "pruner=snip", "seed=2", "calibration.seed=2") == run_id(
+        make_config, "pruner=snip", "seed=2"
+    )
+    for shown_nothing in ("pruner=magnitude", "pruner=dense"):
+        assert run_id(make_config, shown_nothing, "calibration.seed=1") == run_id(
+            make_config, shown_nothing
+        )
+
+
+def test_a_start_follows_the_split_and_not_the_calibration(make_config):
+    def start(*overrides):
+        return identify(dense_start(make_config("pruner=snip", *overrides))).run_id
+
+    assert start("calibration.seed=1") == start() != start("data.split_seed=1")
