@@ -86,8 +86,10 @@ def perform(composed: DictConfig) -> float | None:
 def summary(record: dict[str, Any]) -> str:
     """One line of a record: method, metric, sparsity, kept count, time."""
     metric, params = record["metric"], record["params"]
+    split = (record.get("seeds") or {}).get("split")
+    seeds = f"split {split} seed {record['seed']}" if split else f"seed {record['seed']}"
     return (
-        f"{record['pruner']} seed {record['seed']} | {metric['split']} {metric['name']} "
+        f"{record['pruner']} {seeds} | {metric['split']} {metric['name']} "
         f"{metric['value']:.4f} | sparsity {record['sparsity']['prunable']:.4f} | kept "
         f"{params['kept']:,} of {params['prunable']:,} | {record['cost']['seconds']['total']:.1f} s"
     )

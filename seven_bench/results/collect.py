@@ -122,7 +122,12 @@ def _as_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     apart = ("integrity", *WHOLE_COLUMNS)
     frame = pd.json_normalize([{n: v for n, v in row.items() if n not in apart} for row in rows])
     whole = {name: pd.Series([row[name] for row in rows]) for name in WHOLE_COLUMNS}
-    typed = frame.assign(**whole).astype(dict.fromkeys(NUMERIC, float) | {"seed": int})
+    seeds = {
+        "seeds.split": frame["seeds.split"].fillna(0) if "seeds.split" in frame else 0,
+        "seeds.calibration": frame.get("seeds.calibration"),
+    }  # records without them are of the one split there was, and of calibration by the seed
+    kinds = {"seed": int, "seeds.split": int, "seeds.calibration": float}
+    typed = frame.assign(**whole, **seeds).astype(dict.fromkeys(NUMERIC, float) | kinds)
     return typed.copy()  # in one piece again: readers add columns to it
 
 

@@ -23,6 +23,11 @@ from seven_bench.store.finished import read_config
 DENSE = "dense"
 SEPARATOR = " \N{MIDDLE DOT} "
 
+#: What a replicate is: runs of one split and one seed are paired.
+REPLICATE = ["seeds.split", "seed"]
+#: Further runs of one replicate, over which means are taken before it is paired.
+DRAW = "seeds.calibration"
+
 #: What makes runs comparable beside task, model and start. Pattern binds pruned runs only: the
 #: dense row has none.
 _MEASURE = ("metric.name", "metric.split", "metric.epoch")
@@ -35,7 +40,7 @@ UNKNOWN = "recipe unknown"
 _METHOD = "method."  # columns of collected records that hold what a method is
 
 #: Settings that tell cells of one table apart by design, so that they name no variant.
-_EXPECTED = frozenset({"seed", "sparsity"})
+_EXPECTED = frozenset({"seed", "split_seed", "sparsity"})
 #: Keys of a config that say how and where a run was made and nothing about what it is.
 _UNRELATED = (
     *("output_root", "data_root", "logger", "hydra", "suite", "experiment"),
@@ -110,16 +115,18 @@ class Group:
 
     @cached_property
     def by_seed(self) -> dict[tuple[str, float], NDArray[np.float64]]:
-        """The metric of each (method, target sparsity) over the group's seeds; NaN where absent.
+        """The metric of each (method, target sparsity) over the group's splits and seeds, a mean
+        over draws of calibration; NaN where absent.
 
         Dense runs stand at sparsity 0.
         """
         runs = pd.concat([self.runs, self.dense.assign(**{"sparsity.target": 0.0})])
+        runs = runs.drop_duplicates([*REPLICATE, DRAW, "method", "sparsity.target"])
         table = runs.pivot_table(
-            index="seed",
+            index=REPLICATE,
             columns=["method", "sparsity.target"],
             values="metric.value",
-            aggfunc="first",
+            aggfunc="mean",
         )
         return dict(zip(table.columns, table.to_numpy(dtype=float).T, strict=True))
 
@@ -129,6 +136,23 @@ def is_control(runs: pd.DataFrame) -> pd.Series:
     if "small.kind" not in runs:
         return pd.Series(False, index=runs.index)
     return runs["small.kind"].notna()
+
+
+def tell_replicates(runs: pd.DataFrame) -> tuple[str, str]:
+    """Over what runs a mean is taken and what its number counts: `5 folds x 2 seeds`, `runs`."""
+    kinds = (("seeds.split", _split_word(runs)), ("seed", "seed"), (DRAW, "calibration draw"))
+    counts = [(runs[name].nunique(), word) for name, word in kinds]
+    varied = [(count, word) for count, word in counts if count > 1]
+    own_draws = runs[DRAW].isna() | (runs[DRAW] == runs["seed"])
+    if own_draws.all():  # they follow the seed
+        varied = [(count, word) for count, word in varied if word != "calibration draw"]
+    if not any(word != "seed" for _, word in varied):
+        return "seeds", "seeds"
+    return " x ".join(f"{count} {word}s" for count, word in varied), "runs"
+
+
+def _split_word(runs: pd.DataFrame) -> str:
+    return "fold" if "metrics.folds" in runs and runs["metrics.folds"].notna().any() else "split"
 
 
 def split_groups(records: pd.DataFrame) -> list[Group]:
@@ -177,8 +201,8 @@ def _with_small(runs: pd.DataFrame, small: pd.DataFrame) -> pd.DataFrame:
 
 
 def _drop_repeated(runs: pd.DataFrame) -> pd.DataFrame:
-    """One run a method, variant, sparsity and seed, where records say what a variant is."""
-    repeated = runs.duplicated(["method", "variant", "sparsity.target", "seed"])
+    """One run a method, variant, sparsity and seeds, where records say what a variant is."""
+    repeated = runs.duplicated(["method", "variant", "sparsity.target", *REPLICATE, DRAW])
     return runs[~repeated | (runs["variant"] != runs["method_id"])]
 
 

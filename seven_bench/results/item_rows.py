@@ -5,19 +5,20 @@ Every run is paired with the dense run of its seed and recipe, example by exampl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from seven_bench.results.groups import Group
+from seven_bench.results.groups import DRAW, REPLICATE, Group
 from seven_bench.results.items import (
     ClassLoss,
     Difference,
     Floats,
-    bootstrap_difference,
+    bootstrap_splits,
     count_flips,
     expected_calibration_error,
     lost_by_class,
@@ -27,10 +28,12 @@ from seven_bench.results.tables import MISSING, escape_markdown, format_sparsity
 from seven_bench.store.files import PREDICTIONS
 from seven_bench.store.predictions import Predictions, read_predictions
 
+_Seeds = tuple[int, int, int | None]
+
 
 @dataclass(frozen=True)
 class ItemRow:
-    """One method at one sparsity beside dense, over the seeds that both have.
+    """One method at one sparsity beside dense, over the splits and seeds that both have.
 
     `difference` is of the share of right answers (of F1 for spans measured so). `lost` and `won`
     are means over seeds, `p` is McNemar's of each seed. `agreement`, `calibration` (ECE) and
@@ -85,9 +88,9 @@ def tabulate_items(groups: Sequence[Group]) -> tuple[list[ItemTable], list[tuple
         for (method, sparsity), runs in sorted(cells, key=lambda c: (-c[0][1], order[c[0][0]])):
             found = _read(runs, damaged)
             pairs = [
-                (dense[seed], one)
-                for seed, one in found.items()
-                if seed in dense and _paired(dense[seed], one)
+                (beside, one)
+                for (split, seed, _), one in found.items()
+                if (beside := dense.get((split, seed, None))) and _paired(beside, one)
             ]
             skipped += len(found) - len(pairs)
             if pairs and pairs[0][0].kind != "score":
@@ -98,12 +101,15 @@ def tabulate_items(groups: Sequence[Group]) -> tuple[list[ItemTable], list[tuple
     return tables, damaged
 
 
-def _read(runs: pd.DataFrame, damaged: list[tuple[Path, str]]) -> dict[int, Predictions]:
-    """Predictions by seed, of the runs that have them."""
-    found = {}
-    for seed, folder in zip(runs["seed"].tolist(), runs["folder"], strict=True):
+def _read(runs: pd.DataFrame, damaged: list[tuple[Path, str]]) -> dict[_Seeds, Predictions]:
+    """Predictions by split, seed and draw of calibration, of the runs that have them."""
+    found: dict[_Seeds, Predictions] = {}
+    columns = [*REPLICATE, DRAW, "folder"]
+    for split, seed, draw, folder in runs[columns].itertuples(index=False):
         try:
-            found[int(seed)] = read_predictions(Path(folder, PREDICTIONS))
+            found[int(split), int(seed), None if math.isnan(draw) else int(draw)] = (
+                read_predictions(Path(folder, PREDICTIONS))
+            )
         except FileNotFoundError:
             continue
         except ValueError as error:
@@ -126,9 +132,7 @@ def _compare(
         spans = one.kind == "span" and "f1" in metric
         return one.f1 if spans else one.right.astype(np.float64)
 
-    difference = bootstrap_difference(
-        [score(own) for _, own in pairs], [score(dense) for dense, _ in pairs]
-    )
+    difference = bootstrap_splits([*_stack(pairs, score).values()])
     flips = [count_flips(np.ones(len(own), bool), dense.right, own.right) for dense, own in pairs]
     lost, won = (float(np.mean([getattr(f, name) for f in flips])) for name in ("lost", "won"))
     row = ItemRow(method, sparsity, difference, lost, won, tuple(f.p for f in flips))
@@ -150,6 +154,24 @@ def _compare(
         brier=brier,
         classes=tuple(lost_by_class(*stacked)),
     )
+
+
+def _stack(
+    pairs: Sequence[tuple[Predictions, Predictions]], score: Callable[[Predictions], Floats]
+) -> dict[str, tuple[Floats, Floats]]:
+    """What runs and their dense runs scored, shape (seeds, items), by the items. Runs beside one
+    dense run, which differ in their calibration alone, are a mean.
+    """
+    beside: dict[int, tuple[Predictions, list[Floats]]] = {}
+    for dense, own in pairs:
+        beside.setdefault(id(dense), (dense, []))[1].append(score(own))
+    rows: dict[str, list[tuple[Floats, Floats]]] = {}
+    for dense, scores in beside.values():
+        rows.setdefault(dense.items, []).append((np.mean(scores, axis=0), score(dense)))
+    return {
+        items: (np.stack([own for own, _ in both]), np.stack([dense for _, dense in both]))
+        for items, both in rows.items()
+    }
 
 
 def _calibration(runs: Sequence[Predictions]) -> tuple[float | None, float | None]:
@@ -196,7 +218,7 @@ def _tell(row: ItemRow) -> list[str]:
     return [
         row.method,
         format_sparsity(row.sparsity),
-        str(gap.seeds),
+        str(gap.seeds) if gap.splits == 1 else f"{gap.seeds} in {gap.splits} folds",
         f"{100 * gap.mean:+.2f}",
         f"{100 * gap.low:+.2f} to {100 * gap.high:+.2f}",
         f"{row.lost:.1f}",

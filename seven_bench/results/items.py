@@ -140,7 +140,9 @@ class Difference:
     """A difference of two methods over seeds and items, with its 95 % interval.
 
     `by_seeds` and `by_items` are the standard errors that seeds and items each leave. With one seed
-    the interval is of items alone: it says nothing of other seeds.
+    the interval is of items alone: it says nothing of other seeds. `seeds` counts the pairs of runs
+    over all `splits`, that is test sets of which no two share an item; `by_splits` is the standard
+    error that they leave beyond seeds and items.
     """
 
     mean: float
@@ -150,6 +152,8 @@ class Difference:
     items: int
     by_seeds: float
     by_items: float
+    splits: int = 1
+    by_splits: float = math.nan
 
 
 def bootstrap_difference(
@@ -171,37 +175,101 @@ def bootstrap_difference(
 
     Raises: ValueError where the shapes differ, or there is no seed or less than two items.
     """
-    one, other = np.asarray(method, np.float64), np.asarray(reference, np.float64)
-    if one.shape != other.shape or one.ndim != 2 or one.shape[0] < 1 or one.shape[1] < 2:
-        raise ValueError(f"scores of shapes {one.shape} and {other.shape} do not pair")
-    differences = one - other
-    seeds, items = differences.shape
-    mean = float(differences.mean())
-    of_seeds, of_items = differences.mean(axis=1) - mean, differences.mean(axis=0) - mean
-    item_variance = float(of_items @ of_items) / (items - 1) / items
-    seed_variance, own_variance = 0.0, item_variance
-    if seeds > 1:
-        rest = differences - mean - of_seeds[:, None] - of_items
-        rest_variance = float((rest**2).sum()) / ((seeds - 1) * (items - 1)) / (seeds * items)
-        seed_variance = float(of_seeds @ of_seeds) / (seeds - 1) / seeds
-        own_variance = max(item_variance - rest_variance, 0.0)
+    return bootstrap_splits([(method, reference)], draws, seed)
+
+
+def bootstrap_splits(
+    splits: Sequence[tuple[ArrayLike, ArrayLike]], draws: int = DRAWS, seed: int = 0
+) -> Difference:
+    """`bootstrap_difference` over several test sets of which no two share an item, such as folds.
+
+    Each item counts once: means are weighted by items. Runs of two splits share neither items nor
+    training, so the variance of seeds is pooled within splits. By how much splits differ beyond
+    seeds and items (they are trained on other examples) is what is left of the variance between
+    their means, by moments and never below 0; with one seed a split it holds the seeds' part too.
+
+    Raises: ValueError as `bootstrap_difference` does, and without splits.
+    """
+    if not splits:
+        raise ValueError("there is no split to compare on")
+    blocks = [_Block.of(*split) for split in splits]
+    items = sum(block.items for block in blocks)
+    weights = np.array([block.items / items for block in blocks])
+    means = np.array([block.mean for block in blocks])
+    mean = float(weights @ means)
+    freedom = sum(block.seeds - 1 for block in blocks)
+    spread = sum(float(block.of_seeds @ block.of_seeds) for block in blocks) / max(freedom, 1)
+    seed_variances = np.array([spread / block.seeds for block in blocks])
+    own_variances = np.array([block.own_variance for block in blocks])
+    seed_variance, own_variance = (
+        float(weights**2 @ variances) for variances in (seed_variances, own_variances)
+    )
+    split_variance = 0.0
+    if len(blocks) > 1:
+        expected = float((seed_variances + own_variances).mean())
+        split_variance = max(float(means.var(ddof=1)) - expected, 0.0) / len(blocks)
     rng = np.random.default_rng(seed)
     drawn = np.zeros(draws)
-    if own_variance > 0:
-        drawn = _draw_means(of_items, draws, rng)
-        drawn *= math.sqrt(own_variance / item_variance * items / (items - 1))
+    for weight, block in zip(weights.tolist(), blocks, strict=True):
+        drawn += weight * block.draw(draws, rng)
     if seed_variance > 0:
-        drawn = drawn + math.sqrt(seed_variance) * rng.standard_t(seeds - 1, draws)
+        drawn = drawn + math.sqrt(seed_variance) * rng.standard_t(freedom, draws)
+    if split_variance > 0:
+        drawn = drawn + math.sqrt(split_variance) * rng.standard_t(len(blocks) - 1, draws)
     low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Difference(
         mean,
         mean + float(low),
         mean + float(high),
-        seeds,
+        sum(block.seeds for block in blocks),
         items,
-        math.sqrt(seed_variance) if seeds > 1 else math.nan,
+        math.sqrt(seed_variance) if freedom else math.nan,
         math.sqrt(own_variance),
+        len(blocks),
+        math.sqrt(split_variance) if len(blocks) > 1 else math.nan,
     )
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The differences of one test set: effects of its seeds and items about their mean."""
+
+    mean: float
+    of_seeds: Floats
+    of_items: Floats
+    own_variance: float
+
+    @classmethod
+    def of(cls, method: ArrayLike, reference: ArrayLike) -> _Block:
+        one, other = np.asarray(method, np.float64), np.asarray(reference, np.float64)
+        if one.shape != other.shape or one.ndim != 2 or one.shape[0] < 1 or one.shape[1] < 2:
+            raise ValueError(f"scores of shapes {one.shape} and {other.shape} do not pair")
+        differences = one - other
+        seeds, items = differences.shape
+        mean = float(differences.mean())
+        of_seeds, of_items = differences.mean(axis=1) - mean, differences.mean(axis=0) - mean
+        own_variance = float(of_items @ of_items) / (items - 1) / items
+        if seeds > 1:
+            rest = differences - mean - of_seeds[:, None] - of_items
+            rest_variance = float((rest**2).sum()) / ((seeds - 1) * (items - 1)) / (seeds * items)
+            own_variance = max(own_variance - rest_variance, 0.0)
+        return cls(mean, of_seeds, of_items, own_variance)
+
+    @property
+    def seeds(self) -> int:
+        return len(self.of_seeds)
+
+    @property
+    def items(self) -> int:
+        return len(self.of_items)
+
+    def draw(self, draws: int, rng: np.random.Generator) -> Floats:
+        """Deviations of the mean by other items, scaled to the variance that is theirs."""
+        if self.own_variance <= 0:
+            return np.zeros(draws)
+        variance = float(self.of_items @ self.of_items) / (self.items - 1) / self.items
+        scale = math.sqrt(self.own_variance / variance * self.items / (self.items - 1))
+        return _draw_means(self.of_items, draws, rng) * scale
 
 
 def _draw_means(values: Floats, draws: int, rng: np.random.Generator) -> Floats:

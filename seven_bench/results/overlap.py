@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from seven_bench.results.groups import Group
+from seven_bench.results.groups import REPLICATE, Group
 from seven_bench.store.files import MASKS
 from seven_bench.store.masks import PackedMasks, read_masks
 
@@ -83,7 +83,7 @@ def _list_sets(groups: Sequence[Group]) -> list[tuple[tuple[int, int, int], pd.D
         levels = group.sparsities[::-1]
         pruned = group.runs[group.runs["method"].isin(group.methods)]
         for sparsity, seeds in pruned.groupby("sparsity.target"):
-            for rank, (_, runs) in enumerate(seeds.groupby("seed")):
+            for rank, (_, runs) in enumerate(seeds.groupby(REPLICATE)):
                 unique = runs.drop_duplicates("method")
                 sets.append(((rank, levels.index(sparsity), index), unique))
     return sets

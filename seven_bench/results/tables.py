@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from seven_bench.results.groups import Group, split_groups
+from seven_bench.results.groups import Group, split_groups, tell_replicates
 from seven_bench.results.recipes import find_differences
 from seven_bench.results.statistics import Comparison, Summary, sampling_interval, summarise
 
@@ -110,7 +110,8 @@ def build_table(group: Group, margin: float | None = None) -> Table:
     ]
     everything = pd.concat([group.dense, group.runs])
     if "metrics.majority" in everything and everything["metrics.majority"].notna().any():
-        majority = float(everything["metrics.majority"].dropna().iloc[0])
+        majorities = everything["metrics.majority"].dropna().unique()  # one a fold
+        majority = float(majorities[0] if len(majorities) == 1 else majorities.mean())
         cell = Cell(Summary(majority, math.nan, 0, math.nan, math.nan))
         rows.append(Row(MAJORITY, (cell,) * columns, whole=True))
     sign = 1 if group.metric.higher_is_better else -1
@@ -168,12 +169,13 @@ def summarise_cells(group: Group) -> dict[tuple[str, float], Summary]:
 def describe_table(group: Group, shown: Sequence[float], margin: float | None) -> str:
     """The caption: what is measured, where and when, over what sparsity, and what is not shown."""
     metric = group.metric
+    replicates, counted = tell_replicates(pd.concat([group.dense, group.runs]))
     epoch = {"last": "last epoch", "best": "epoch that was best on validation"}.get(
         metric.epoch, f"epoch {metric.epoch or 'not stated'}"
     )
     sentences = [
         f"{describe_metric(metric.name)} on the {metric.split} split at the {epoch}: mean "
-        f"{PLUS_MINUS} standard deviation over seeds (number of seeds).",
+        f"{PLUS_MINUS} standard deviation over {replicates} (number of {counted}).",
     ]
     if shown:
         sentences.append("Columns are target sparsities, the fraction of prunable weights removed.")
@@ -253,13 +255,20 @@ def describe_sampling(group: Group) -> str | None:
     known = known[known["metrics.test_examples"] > 0]
     if known.empty:
         return None
-    examples = int(known["metrics.test_examples"].min())
+    examples = _count_scored(runs) or int(known["metrics.test_examples"].min())
     nearest = known["metric.value"].iloc[(known["metric.value"] - 0.5).abs().argmin()]
     low, high = sampling_interval(float(nearest), examples)
     return (
         f"The {examples} test examples alone leave up to {PLUS_MINUS} {50 * (high - low):.1f} "
         "points (95 % binomial)."
     )
+
+
+def _count_scored(runs: pd.DataFrame) -> int:
+    """Examples over all folds that were run, each scored once; 0 without folds."""
+    if "metrics.folds" not in runs or runs["metrics.folds"].isna().any():
+        return 0
+    return int(runs.groupby("seeds.split")["metrics.test_examples"].min().sum())
 
 
 def describe_reached(group: Group) -> str:

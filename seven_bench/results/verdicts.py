@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from seven_bench.results.groups import DENSE
+from seven_bench.results.groups import DENSE, DRAW, REPLICATE
 from seven_bench.results.published import Claim, Paper, Row
 from seven_bench.results.recipes import PREFIX, recipe_columns, tell_differences, tell_value
 from seven_bench.results.statistics import Pairing, Summary, compare, summarise
@@ -127,12 +127,13 @@ class Cell:
         return node
 
     def measured(self, metric: str) -> pd.Series:
-        """The metric by seed, finite values alone."""
+        """The metric by split and seed, a mean over draws of calibration, finite values alone."""
         column = "metric.value" if self.get("metric.name") == metric else f"metrics.{metric}"
         if column not in self.runs:
             return pd.Series(dtype=float)
-        values = pd.to_numeric(self.runs.set_index("seed")[column], errors="coerce").dropna()
-        return values[~values.index.duplicated()]
+        once = self.runs.drop_duplicates([*REPLICATE, DRAW])
+        values = pd.to_numeric(once.set_index(REPLICATE)[column], errors="coerce").dropna()
+        return values.groupby(level=REPLICATE).mean()
 
     def sparsity(self, denominator: str | None) -> float | None:
         """The fraction that was removed of a denominator; of the target's where none is stated."""
@@ -172,7 +173,7 @@ def split_cells(records: pd.DataFrame) -> list[Cell]:
         return []
     cells = []
     for cell_id, runs in records.groupby("cell_id", sort=True):
-        cells.append(Cell(str(cell_id), runs.sort_values("seed"), _read_config(runs["folder"])))
+        cells.append(Cell(str(cell_id), runs.sort_values(REPLICATE), _read_config(runs["folder"])))
     return cells
 
 

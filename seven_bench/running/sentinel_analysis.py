@@ -84,14 +84,15 @@ def find_runs(roots: Sequence[Path], unsealed: bool = False) -> tuple[list[Analy
 
 
 def group_runs(runs: Sequence[Analysed]) -> list[list[Analysed]]:
-    """Runs that begin from the same weights of the same task, model and seed."""
+    """Runs that begin from the same weights of the same task, model, seed and split."""
     groups: dict[tuple[str, ...], list[Analysed]] = {}
     for run in runs:
         settings = run.settings
         dense = settings.start.kind == "dense"
         start = identify(dense_start(settings)).run_id if dense else run.record["start"]
         names = (settings.output_root, run.record["task"], run.record["model"], start)
-        groups.setdefault((*names, str(run.record["seed"])), []).append(run)
+        seeds = (settings.seed, settings.data.split_seed)
+        groups.setdefault((*names, *map(str, seeds)), []).append(run)
     return list(groups.values())
 
 

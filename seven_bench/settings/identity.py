@@ -41,7 +41,7 @@ NAMED_SEEDS = ("calibration", "data")  # groups of settings that hold seeds and 
 
 @dataclass(frozen=True)
 class Identity:
-    """`run_id`: the run's folder below `output_root/runs`; `cell_id`: the same without its seeds."""
+    """`run_id`: the run's folder below `output_root/runs`; `cell_id`: without its seeds."""
 
     run_id: str
     cell_id: str

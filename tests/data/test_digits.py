@@ -11,7 +11,7 @@ DIGITS = 1797
 
 def splits_of(make_config, *overrides):
     data = make_data(make_config(*overrides), 32)
-    images, labels = data._read()
+    _, labels = data._read()
     return data, {n: set(i.tolist()) for n, i in data._choose(labels).items()}, labels
 
 

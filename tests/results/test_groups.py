@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seven_bench.results.collect import collect
+import pandas as pd
+import pytest
+
+from seven_bench.results.collect import collect, tabulate
 from seven_bench.results.groups import split_groups
 from seven_bench.results.overlap import measure_overlaps
 from seven_bench.results.recipes import identify_recipe
 from seven_bench.results.statistics import pair_by_seed, tabulate_scores
-from seven_bench.results.tables import build_table
+from seven_bench.results.tables import build_table, summarise_cells
 
 from .synthetic import RECIPE, make_record, write_run
 
@@ -232,3 +235,47 @@ def test_small_dense_models_are_rows_but_never_best_or_tested_unasked(tmp_path: 
     assert compared("snip", ("small_width",)) == ["small_width"]
     assert list(tabulate_scores([plain], 0.9).columns) == ["grasp", "snip"]
     assert measure_overlaps([plain], 2**20)[0].values == {}
+
+
+def by_folds(*, draws: int = 1) -> pd.DataFrame:
+    """Dense and snip over two folds x two seeds; snip gains 0.01 a fold, 0.1 a seed."""
+    records = []
+    for split in range(2):
+        for seed in range(2):
+            base = {"seed": seed, "metric__value": 0.5, "metrics__folds": 2}
+            where = {"split": split, "calibration": None}
+            key = f"{split}/{seed}"
+            records.append(make_record(**base, pruner="dense", seeds=where, run_id=f"d{key}"))
+            for draw in range(draws):
+                value = 0.5 + 0.01 * split + 0.1 * seed + 0.002 * draw
+                own = {"seeds": {**where, "calibration": draw}, "metric__value": value}
+                records.append(make_record(**{**base, **own}, run_id=f"s{key}/{draw}"))
+    return tabulate((record, Path(record["run_id"])) for record in records)
+
+
+def test_a_replicate_is_a_split_and_a_seed():
+    (group,) = split_groups(by_folds())
+    (pairing,) = pair_by_seed(group, "dense")
+    assert pairing.differences == pytest.approx((0, 0.1, 0.01, 0.11))
+    assert summarise_cells(group)["snip", 0.9].n == 4
+    assert "over 2 folds x 2 seeds (number of runs)" in build_table(group).caption
+
+
+def test_draws_of_calibration_are_averaged_before_they_pair():
+    (group,) = split_groups(by_folds(draws=3))
+    (pairing,) = pair_by_seed(group, "dense")
+    assert pairing.differences == pytest.approx((0.002, 0.102, 0.012, 0.112))
+    assert "2 folds x 2 seeds x 3 calibration draws" in build_table(group).caption
+
+
+def test_of_folds_all_scored_examples_are_told():
+    (group,) = split_groups(by_folds())
+    assert "The 720 test examples alone" in build_table(group).caption
+
+
+def test_records_from_before_seeds_had_names_are_of_one_split():
+    records = [make_record(pruner="dense"), make_record(seed=1)]
+    frame = tabulate((record, Path("x")) for record in records)
+    assert frame["seeds.split"].tolist() == [0, 0]
+    (group,) = split_groups(frame)
+    assert "over seeds (number of seeds)" in build_table(group).caption

@@ -10,6 +10,7 @@ from scipy import stats
 
 from seven_bench.results.items import (
     bootstrap_difference,
+    bootstrap_splits,
     count_flips,
     expected_calibration_error,
     lost_by_class,
@@ -111,3 +112,38 @@ def test_equal_runs_have_no_width_and_draws_repeat() -> None:
     assert (found.mean, found.low, found.high) == (0, 0, 0)
     other = np.random.default_rng(1).integers(0, 2, (3, 40))
     assert bootstrap_difference(same, other) == bootstrap_difference(same, other)
+
+
+def test_disjoint_splits_count_every_item_once():
+    """Two folds of 4 and 2 items, two seeds each: the mean is over the six items, by hand."""
+    first = (np.array([[1, 1, 0, 1], [1, 1, 1, 1]]), np.array([[1, 0, 0, 0], [1, 0, 1, 0]]))
+    second = (np.array([[0, 1], [1, 1]]), np.array([[1, 1], [1, 1]]))
+    found = bootstrap_splits([first, second])
+    # differences: fold 1 (2, 2) of 4 items, fold 2 (-1, 0) of 2
+    assert found.mean == pytest.approx((2 + 2 - 1 + 0) / 12)
+    assert (found.seeds, found.items, found.splits) == (4, 6, 2)
+    # seeds: deviations of fold 2 alone, +-1/4 -> 2/16 over 2 degrees of freedom, half of it a fold
+    variance = 2 * (1 / 4) ** 2 / 2 / 2
+    assert found.by_seeds == pytest.approx(math.sqrt(((4 / 6) ** 2 + (2 / 6) ** 2) * variance))
+    assert found.low < found.mean < found.high
+
+
+def test_one_split_is_what_a_difference_always_was():
+    rng = np.random.default_rng(3)
+    one, other = rng.random((2, 3, 40)) < 0.8
+    assert bootstrap_splits([(one, other)]) == bootstrap_difference(one, other)
+
+
+def test_the_interval_over_folds_covers_the_truth():
+    """Five folds x two seeds, with effects of seeds, items, and of what a fold is trained on."""
+    rng, covered = np.random.default_rng(11), {0.0: 0, 0.02: 0}
+    for by_split in covered:
+        for _ in range(100):
+            splits = []
+            for _ in range(5):
+                shared = by_split * rng.normal() + 0.2 * rng.normal(size=(1, 60))
+                noise = 0.02 * rng.normal(size=(2, 1)) + 0.2 * rng.normal(size=(2, 60))
+                splits.append((shared + noise, np.zeros((2, 60))))
+            found = bootstrap_splits(splits, draws=400)
+            covered[by_split] += found.low <= 0 <= found.high
+    assert all(count >= 91 for count in covered.values()), covered
