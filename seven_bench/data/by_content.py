@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 
 from seven_bench.errors import ConfigError
 
-PARTS = (("test", 0.0, 0.2), ("validation", 0.2, 0.3))  # from, to: of the hashes, in [0, 1)
+TEST, VALIDATION = 0.2, 0.1  # parts of all, set aside by hashes in [0, 1)
 
 
 def place(key: bytes, seed: int = 0) -> float:
@@ -26,16 +26,21 @@ def divided(
     Args:
         keys: what an example is, one a row.
         given: the parts that have data of their own: nothing is set aside for them.
-        seed: another one divides otherwise.
+        seed: another one sets aside another validation part; the test part is the same for all.
         most: so many training examples at most, those of the lowest hash.
 
     Raises: ConfigError where a part is left empty.
     """
-    wanted = [part for part in PARTS if part[0] not in given]
-    parts: dict[str, list[int]] = {"train": [], **{name: [] for name, *_ in wanted}}
-    places = [place(key, seed) for key in keys]
-    for row, at in enumerate(places):
-        name = next((name for name, low, high in wanted if low <= at < high), "train")
+    wanted = [name for name in ("test", "validation") if name not in given]
+    parts: dict[str, list[int]] = {"train": [], **{name: [] for name in wanted}}
+    # of what is no test example, with another seed: those of seed 0 lie above TEST by themselves
+    width = VALIDATION / (1 - TEST) if seed and "test" in wanted else VALIDATION
+    for row, key in enumerate(keys):
+        name = "train"
+        if "test" in wanted and place(key) < TEST:
+            name = "test"
+        elif "validation" in wanted and TEST <= place(key, seed) < TEST + width:
+            name = "validation"
         parts[name].append(row)
     if most is not None and most < len(parts["train"]):
         lowest = sorted(parts["train"], key=lambda row: (place(keys[row], seed + 1), row))[:most]

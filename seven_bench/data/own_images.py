@@ -49,7 +49,7 @@ class Files(Sequence[Image.Image]):
 
 class OwnImages(TaskData):
     """Options: `labels` (names of the classes, in order), `image` (the `size`, `mean` and `std` of
-    the model), `train_examples`, `split_seed`; of Parquet `image_column` and `label_column`.
+    the model), `train_examples`; of Parquet `image_column` and `label_column`.
 
     Images of a folder stand in the order of their content: what they are called decides nothing.
     Each is decoded once when the data are set up, so that one that cannot be read is named before
@@ -65,7 +65,7 @@ class OwnImages(TaskData):
             rows = {split: list(range(len(images)))}
             if split == "train":
                 given = [name for name in self.files if name != "train"]
-                seed, most = self.options.get("split_seed") or 0, self.options["train_examples"]
+                seed, most = self.split_seed, self.options["train_examples"]
                 rows = divided(keys, given, seed, most)
             for name, chosen in rows.items():
                 parts[name] = self._dataset(images, torch.tensor(labels), torch.tensor(chosen))

@@ -18,14 +18,14 @@ Rows = tuple[list[list[str]], list[Any]]  # columns of texts, and labels
 
 class OwnText(TextData):
     """Options besides those of text: `columns` (one or two), `label` (a column), `labels` (names
-    of the classes, in order), `regression`, `train_examples`, `split_seed`.
+    of the classes, in order), `regression`, `train_examples`.
     """
 
     def load(self) -> Splits:
         rows = {split: self._rows(read_table(path)) for split, path in self.files.items()}
         texts, labels = rows.pop("train")
         keys = ["\0".join(row).encode() for row in zip(*texts, strict=True)]
-        seed, most = self.options.get("split_seed") or 0, self.options.get("train_examples")
+        seed, most = self.split_seed, self.options.get("train_examples")
         for split, chosen in divided(keys, rows, seed, most).items():
             rows[split] = (
                 [[column[row] for row in chosen] for column in texts],

@@ -143,11 +143,14 @@ class Source(Node):
     own: dict[Literal["train", "validation", "test"], Folder | None] | None = None
 
 
-class OwnData(Node):
-    """Data of one's own, for the tasks that have none: files or folders by split, and columns. What
-    is not given of validation and test is a part of train.
+class Data(Node):
+    """`split_seed` decides which examples are held out for validation, and of a task in folds which
+    fold is scored; an official test or dev set is the same for all. The others are data of one's
+    own, for the tasks that have none: files or folders by split, and columns. What is not given of
+    validation and test is a part of train.
     """
 
+    split_seed: Annotated[Seed, COLUMN] = 0
     train: Annotated[Folder | None, NAMING] = None
     validation: Annotated[Folder | None, NAMING] = None
     test: Annotated[Folder | None, NAMING] = None
@@ -327,14 +330,6 @@ class CalibrationDraw(Node):
     seed: Annotated[Seed | None, COLUMN] = None
 
 
-class DataSplit(Node):
-    """How data is cut: which examples are held out for validation, and of a task in folds which
-    fold is scored. The official test or dev set is the same for all.
-    """
-
-    split_seed: Annotated[Seed, COLUMN] = 0
-
-
 class Rounds(Node):
     """`fraction` of what remains, or `of` all there was at the start, goes in each round (null: the
     target at once); `rewind` is "start", a time like "100it" or null.
@@ -442,7 +437,6 @@ class Settings(Node):
     distribution: Annotated[DistributionName | None, COLUMN]
     seed: Annotated[Seed, COLUMN]
     calibration: CalibrationDraw = CalibrationDraw()
-    data: DataSplit = DataSplit()
     prunable: Annotated[Prunable, METHOD]
     select: Annotated[Literal["best", "last"], COLUMN]
     data_root: Annotated[Folder | None, PLACE]
@@ -453,7 +447,7 @@ class Settings(Node):
     dry_run: Annotated[bool, PLACE]
     retry_failed: Annotated[bool, PLACE]
     shard: Annotated[str | None, AfterValidator(_shard), PLACE]
-    data: OwnData = OwnData()
+    data: Data = Data()
     task: Task
     model: Model
     finetune: Finetune

@@ -17,7 +17,7 @@ from typing import Any
 
 from seven_bench.errors import ConfigError
 from seven_bench.settings.conf import names_of
-from seven_bench.settings.model import OwnData
+from seven_bench.settings.model import Data
 from seven_bench.settings.node import read, shown
 from seven_bench.settings.sources import image_files, is_table
 from seven_bench.settings.tables import Table, read_table
@@ -45,9 +45,7 @@ def completed(composed: Any) -> Any:
     from omegaconf import OmegaConf
 
     node = OmegaConf.select(composed, "data")
-    data = read(
-        OwnData, {} if node is None else OmegaConf.to_container(node, resolve=True), "data."
-    )
+    data = read(Data, {} if node is None else OmegaConf.to_container(node, resolve=True), "data.")
     task = OmegaConf.select(composed, "task.name", throw_on_resolution_failure=False)
     if OmegaConf.select(composed, "task.source.own") is None:
         if given := [key for key in data.plain() if key in GIVEN and getattr(data, key)]:
@@ -61,7 +59,7 @@ def completed(composed: Any) -> Any:
     return _filled(composed, _of_texts(data) if kind == "text" else _of_images(data, root), data)
 
 
-def _filled(composed: Any, found: dict[str, Any], data: OwnData) -> Any:
+def _filled(composed: Any, found: dict[str, Any], data: Data) -> Any:
     from omegaconf import OmegaConf, open_dict
 
     composed = composed.copy()
@@ -101,7 +99,7 @@ def _named(path: Path) -> str:
     return f"{name}_own" if _is_taken(name) else name
 
 
-def _of_texts(data: OwnData) -> dict[str, Any]:
+def _of_texts(data: Data) -> dict[str, Any]:
     for key in ("train", "text", "label"):
         if not getattr(data, key):
             raise ConfigError(
@@ -234,7 +232,7 @@ def _order(word: str) -> tuple[float, str]:
     return (number, word) if math.isfinite(number) else (math.inf, word)
 
 
-def _of_images(data: OwnData, root: Any) -> dict[str, Any]:
+def _of_images(data: Data, root: Any) -> dict[str, Any]:
     for key in ("text", "regression"):
         if getattr(data, key):
             raise ConfigError(f"data.{key}: task=images has none; it is for task=text")
