@@ -7,7 +7,7 @@ import re
 import sys
 from typing import Any
 
-from seven_bench.errors import ConfigError
+from seven_bench.errors import ConfigError, install_line
 from seven_bench.settings.conf import conf_dir, names_of
 from seven_bench.settings.model import Settings
 from seven_bench.settings.node import allowed_at, shown
@@ -49,7 +49,7 @@ def _of_hydra(text: str) -> str:
     if missing:
         group, choice = missing.groups()
         if group == "hydra/launcher" and (extra := LAUNCHER_EXTRAS.get(choice)):
-            return f"hydra/launcher needs a package: pip install 'seven-bench[{extra}]'"
+            return f"hydra/launcher needs a package: {install_line(extra)}"
         listed = text.partition("Available options in")[2].partition("Config search path")[0]
         known = [line.strip() for line in listed.splitlines() if line.startswith("\t")]
         return (

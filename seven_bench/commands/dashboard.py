@@ -6,7 +6,7 @@ import argparse
 from importlib.util import find_spec
 from pathlib import Path
 
-from seven_bench.errors import ConfigError
+from seven_bench.errors import ConfigError, install_line
 
 EPILOG = """\
 Saving needs a login. Figures are those of runs that W&B has: sync offline ones first.
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     """Saves the dashboard, or writes its specification."""
     if find_spec("wandb_workspaces") is None:
-        raise ConfigError("needs a package: pip install 'seven-bench[dashboard]'")
+        raise ConfigError(f"needs a package: {install_line('dashboard')}")
     from seven_bench.results.dashboard import build_workspace, specification
 
     workspace = build_workspace(options.entity, options.project, options.suite, options.metric)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -21,6 +21,9 @@ from seven_bench.commands.complaints import complain
 from seven_bench.commands.search_path import declare_typed
 from seven_bench.errors import ConfigError
 from seven_bench.settings.conf import conf_dir
+
+if TYPE_CHECKING:
+    from seven_bench.settings.model import Settings
 
 WANTS_TRACE = os.environ.get(FULL_ERROR) == "1"  # as the user set it, before `main` does
 
@@ -62,6 +65,8 @@ def perform(composed: DictConfig) -> float | None:
         return None
     record, verb = folder.record(), "already done"
     if record is None:
+        if settings.progress:  # libraries take seconds to load
+            print(f"{begun(settings)} | {folder.path}", file=sys.stderr, flush=True)
         from seven_bench.running.run import run
 
         interrupts.check()  # an import may have swallowed it
@@ -81,6 +86,18 @@ def perform(composed: DictConfig) -> float | None:
     print(f"{verb}: {summary(record)} | {folder.path}", flush=True)
     value: float = record["metric"]["value"]
     return value
+
+
+def begun(settings: Settings) -> str:
+    """What is about to be done, in one line."""
+    from seven_bench.settings.identity import dense_start, identify, needs_dense, title_of
+    from seven_bench.store.run_folder import RunFolder
+
+    words = f"{settings.task.name}, {settings.model.name}: {title_of(settings)}"
+    if needs_dense(settings):
+        dense = RunFolder(identify(dense_start(settings)).folder(settings.output_root))
+        words += "" if dense.record() is not None else "; first its dense start"
+    return words
 
 
 def summary(record: dict[str, Any]) -> str:

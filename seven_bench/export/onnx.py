@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from seven_bench.errors import install_line
 from seven_bench.export.answer import Answer, input_names
 from seven_bench.store.atomic import replacing
 from seven_bench.training.module import Batch, TaskModule
@@ -25,7 +26,7 @@ def save_onnx(module: TaskModule, batch: Batch, path: str | os.PathLike[str]) ->
     if missing := [
         name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None
     ]:
-        raise ValueError(f"{missing[0]} is not installed: pip install 'seven-bench[onnx]'")
+        raise ValueError(f"{missing[0]} is not installed: {install_line('onnx')}")
     names = input_names(batch)
     tensors = tuple(batch[name] for name in names)
     size = torch.export.Dim("batch", min=1, max=4096)

@@ -39,6 +39,7 @@ from seven_bench.settings.identity import (
     needs_dense,
     recipe_part,
     threads,
+    title_of,
 )
 from seven_bench.settings.model import Settings
 from seven_bench.settings.packages import all_versions
@@ -201,6 +202,7 @@ def _context(settings: Settings, sinks: list[Any], checkpoint: Checkpoint) -> Co
         loggers=sinks,
         checkpoint=checkpoint,
         progress=settings.progress,
+        title=title_of(settings),
     )
 
 

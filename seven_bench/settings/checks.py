@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import yaml
 
-from seven_bench.errors import ConfigError
+from seven_bench.errors import ConfigError, install_line
 from seven_bench.settings.building import check_targets
 from seven_bench.settings.conf import choice, find_file, names_of
 from seven_bench.settings.identity import identify
@@ -205,7 +205,7 @@ def _check_finetune(settings: Settings) -> None:
                 "LoRA's layers stand in the way; allowed are methods that prune before it"
             )
         if find_spec("peft") is None:
-            raise ConfigError("finetune=lora needs a package: pip install 'peft>=0.18'")
+            raise ConfigError(f"finetune=lora needs a package: {install_line('lora')}")
 
 
 def _check_start(settings: Settings) -> None:

@@ -162,6 +162,15 @@ def needs_dense(settings: Settings) -> bool:
     return settings.start.kind == "dense" or settings.finetune.distill
 
 
+def title_of(settings: Settings) -> str:
+    """What a run is, for whoever watches it."""
+    if settings.pruner.timing == "none":
+        words = "dense row" if settings.start.kind == "dense" else "dense start"
+    else:
+        words = f"{settings.pruner.name} at {settings.sparsity:g}"
+    return f"{words}, seed {settings.seed}"
+
+
 def dense_pruner() -> Pruner:
     """The method of an unpruned run."""
     return read(Pruner, choice("pruner/dense"))

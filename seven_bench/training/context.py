@@ -50,7 +50,8 @@ class Context:
 
     `metric`, of the task's, chooses the best epoch on validation; `checkpoint` says where to save
     what is needed to go on, and to go on from if it is there; `callbacks` are further ones of
-    Lightning's; `progress` shows a bar where a terminal is there to see it.
+    Lightning's; `progress` shows a bar where a terminal is there to see it, and `title` says there
+    what is trained.
     """
 
     metric: str
@@ -60,3 +61,4 @@ class Context:
     checkpoint: Checkpoint | None = None
     callbacks: Sequence[Callback] = ()
     progress: bool = False
+    title: str = ""

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
@@ -26,6 +25,7 @@ from seven_bench.training.context import Context, Device
 from seven_bench.training.curves import PruningCurves
 from seven_bench.training.finetune import Recipe, implementation, optimizer_steps
 from seven_bench.training.module import TaskModule
+from seven_bench.training.progress import RunBar
 from seven_bench.training.pruning_callback import PruningCallback
 
 State = dict[str, Tensor]
@@ -82,19 +82,6 @@ class BestEpoch(pl.Callback):
         self.state, self.masks = state_dict["state"], MaskSet(state_dict["masks"])
 
 
-class SparsityBar(RichProgressBar):
-    """Lightning's bar, with the sparsity reached so far in it."""
-
-    def __init__(self, pruning: PruningCallback) -> None:
-        super().__init__(refresh_rate=10, leave=False)
-        self.pruning = pruning
-
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
-        return {"sparsity": f"{self.pruning.masks.sparsity:.3f}", **metrics}
-
-
 def snapshot(module: TaskModule) -> State:
     """A copy of the plain model's state, on the CPU."""
     state: State = module.plain_state()
@@ -149,7 +136,7 @@ def fit(module: TaskModule, data: TaskData, pruning: PruningCallback, context: C
         resume = checkpoint.path if checkpoint.path.is_file() else None
     shown = context.progress and sys.stderr.isatty()
     if shown:
-        callbacks.append(SparsityBar(pruning))
+        callbacks.append(RunBar(pruning, context.title, context.metric))
     recipe = module.recipe
     if recipe.first_step:
         left = optimizer_steps(recipe, data.size("train"))[0] - recipe.first_step
