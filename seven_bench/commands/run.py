@@ -65,7 +65,7 @@ def perform(composed: DictConfig) -> float | None:
         return None
     record, verb = folder.record(), "already done"
     if record is None:
-        if settings.progress:  # libraries take seconds to load
+        if settings.progress and sys.stderr.isatty():  # libraries take seconds to load
             print(f"{begun(settings)} | {folder.path}", file=sys.stderr, flush=True)
         from seven_bench.running.run import run
 
