@@ -28,8 +28,8 @@ examples:
   seven-bench report outputs --out report --at 0.95 --methods snip,seven_pre,seven_pre_signed
 
 DIR gets index.html (one file, opens without a network), results.csv (a row a run), table.md,
-table.tex, figures/ (each as PNG, SVG and PDF), and items.md where runs keep their predictions.
-Damaged records are named and left out. Without any record the exit status is 1.
+table.tex, figures/ (each as PNG, SVG and PDF), overlap.csv of masks, and items.md where runs keep
+their predictions. Damaged records are named and left out. Without any record the exit status is 1.
 """
 
 
@@ -74,7 +74,7 @@ def write_report(
     from seven_bench.results import collect, page, plots, tables
     from seven_bench.results.groups import SEPARATOR, split_groups
     from seven_bench.results.item_rows import items_to_markdown, tabulate_items
-    from seven_bench.results.overlap import measure_overlaps
+    from seven_bench.results.overlap import measure_overlaps, tabulate_overlaps
     from seven_bench.results.spreadsheet import to_csv
     from seven_bench.results.styles import assign_styles
     from seven_bench.results.training_curves import read_curves
@@ -142,6 +142,8 @@ def write_report(
     replace_file(report.latex, tables.to_latex(shown).encode())
     if items:
         replace_file(out / "items.md", items_to_markdown(items).encode())
+    if not (pairs := tabulate_overlaps(groups, overlaps)).empty:
+        replace_file(out / "overlap.csv", to_csv(pairs).encode())
     figures: list[Path] = []
     for title, figure in _draw_figures(groups, ranks, styles):
         path = _free_path(out / "figures", title, figures)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from seven_bench.results.groups import REPLICATE, Group
+from seven_bench.results.statistics import summarise
 from seven_bench.store.files import MASKS
 from seven_bench.store.masks import PackedMasks, read_masks
 
@@ -74,6 +75,29 @@ def measure_overlaps(groups: Sequence[Group], budget: int) -> list[Overlaps]:
                 value = measure_jaccard(masks[first], masks[second])
                 level.setdefault((first, second), []).append(value)
     return results
+
+
+def tabulate_overlaps(groups: Sequence[Group], overlaps: Sequence[Overlaps]) -> pd.DataFrame:
+    """The mean overlap of every two methods at every sparsity, and the 95 % t-interval over the
+    pairs of runs it is of; no interval of one pair.
+    """
+    rows = [
+        {
+            **{name: getattr(group, name) for name in ("task", "model", "start", "setting")},
+            "sparsity": level,
+            "first": first,
+            "second": second,
+            "pairs": summary.n,
+            "jaccard": summary.mean,
+            "low": summary.low,
+            "high": summary.high,
+        }
+        for group, found in zip(groups, overlaps, strict=True)
+        for level, pairs in found.values.items()
+        for (first, second), values in pairs.items()
+        for summary in (summarise(values),)
+    ]
+    return pd.DataFrame(rows)
 
 
 def _list_sets(groups: Sequence[Group]) -> list[tuple[tuple[int, int, int], pd.DataFrame]]:

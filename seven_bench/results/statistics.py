@@ -183,7 +183,9 @@ class Comparison:
 
     `difference`, `low`, `high`: mean of method minus reference and its paired 95 % t-interval, in
     the metric's unit. `effect`: mean difference over its standard deviation (Cohen's d_z). `p`:
-    Holm-corrected sign-flip p-value. NaN where not to be had. `words` is the conclusion.
+    Holm-corrected sign-flip p-value. `detectable`: the difference that as many pairs of this spread
+    show four times in five, see `detectable_difference`. NaN where not to be had. `words` is the
+    conclusion.
     """
 
     method: str
@@ -194,7 +196,25 @@ class Comparison:
     high: float
     effect: float
     p: float
+    detectable: float
     words: str
+
+
+POWER = 0.8  # how often a difference is to be shown that is called detectable
+
+
+def detectable_difference(differences: Sequence[float], level: float) -> float:
+    """The true difference that a two-sided paired t-test at `level` finds with `POWER`, for pairs
+    as many as these and of their spread: (t_{1 - level / 2} + t_power) s / sqrt n, n - 1 degrees of
+    freedom. Its sign flips find about as much. NaN of less than two.
+    """
+    from scipy.stats import t
+
+    n = len(differences)
+    if n < 2:
+        return math.nan
+    reach = t.ppf(1 - level / 2, n - 1) + t.ppf(POWER, n - 1)
+    return float(reach * np.std(differences, ddof=1) / math.sqrt(n))
 
 
 def compare(
@@ -248,6 +268,7 @@ def compare(
                 float(high[index]),
                 _effect(pairing.differences),
                 p,
+                detectable_difference(pairing.differences, level),
                 words,
             )
         )

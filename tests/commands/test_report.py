@@ -17,6 +17,7 @@ def test_everything_is_written_and_nothing_else(report: Report) -> None:
     assert sorted(path.name for path in out.iterdir()) == [
         "figures",
         "index.html",
+        "overlap.csv",
         "results.csv",
         "table.md",
         "table.tex",

@@ -7,7 +7,7 @@ import pytest
 
 from seven_bench.results.collect import collect
 from seven_bench.results.groups import split_groups
-from seven_bench.results.overlap import measure_jaccard, measure_overlaps
+from seven_bench.results.overlap import measure_jaccard, measure_overlaps, tabulate_overlaps
 from seven_bench.store.masks import read_masks
 
 from .synthetic import make_record, write_masks, write_run
@@ -51,5 +51,10 @@ def test_overlaps_of_a_group_within_the_budget(tmp_path: Path) -> None:
     assert pairs["a", "c"] == [1 / 3, 1 / 3]
     assert pairs["b", "c"] == [0, 1 / 3]
     assert [path for path, _ in overlaps.damaged] == [broken]
+    table = tabulate_overlaps(groups, [overlaps]).set_index(["first", "second"])
+    assert table.loc[("b", "c"), "jaccard"] == pytest.approx(1 / 6)
+    half = 12.7062047 / 6  # t of one degree of freedom, times s / sqrt 2 = (1/3) / 2
+    assert table.loc[("b", "c"), "high"] == pytest.approx(1 / 6 + half)
+    assert table["pairs"].tolist()[:3] == [2, 2, 2]
     (unread,) = measure_overlaps(groups, budget=0)
     assert (unread.values, unread.skipped) == ({}, 7)

@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from seven_bench.results.collect import collect
 from seven_bench.results.groups import split_groups
 from seven_bench.results.statistics import (
     Pairing,
     compare,
+    detectable_difference,
     holm,
     pair_by_seed,
     rank_methods,
@@ -224,3 +226,17 @@ def test_enough_data_sets_are_ranked_and_gaps_left_out() -> None:
     assert ranking.words.startswith("11 data sets, Friedman p = ")
     assert ranking.nemenyi is not None and ranking.nemenyi.loc["a", "d"] < 0.05
     assert "wanted" in rank_methods(scores[:6]).words
+
+
+def test_a_detectable_difference_is_found_four_times_in_five() -> None:
+    drawn = np.random.default_rng(0)
+    pairs, level, spread = 10, 0.05, 2.0
+    sample = drawn.normal(size=pairs)
+    sample *= spread / sample.std(ddof=1)
+    shift = detectable_difference(sample.tolist(), level)
+    # power by the noncentral t distribution
+    found = 1 - stats.nct.cdf(
+        stats.t.ppf(1 - level / 2, pairs - 1), pairs - 1, shift / spread * pairs**0.5
+    )
+    assert found == pytest.approx(0.8, abs=0.03)
+    assert math.isnan(detectable_difference([1.0], level))

@@ -31,7 +31,7 @@ function drawComparison() {
   }
   const [tests, needed] = group.families[reference];
   const draw = forestOf(rows.map((row) => row.slice(3, 6)), group.margin ?? 0, group.metric.higher);
-  const body = rows.map(([index, , pairs, difference, low, high, effect, p, word]) => {
+  const body = rows.map(([index, , pairs, difference, low, high, effect, p, detectable, word]) => {
     const method = group.methods[index];
     const words = group.words[word];
     const tone = /^better/.test(words) ? "good" : /^worse/.test(words) ? "bad" : null;
@@ -41,12 +41,13 @@ function drawComparison() {
       make("td", {}, low === null ? DASH : `${tellSigned(low, metric)} to ${tellSigned(high, metric)}`),
       make("td", {}, String(pairs)),
       make("td", {}, effect === null ? DASH : effect.toFixed(2).replace("-", "\u2212")),
-      make("td", {}, p === null ? DASH : p < 0.001 ? "< 0.001" : p.toFixed(3)));
+      make("td", {}, p === null ? DASH : p < 0.001 ? "< 0.001" : p.toFixed(3)),
+      make("td", {}, detectable === null ? DASH : tell(detectable, metric)));
   });
-  const heads = [["Method", null], ["Difference", null], ["worse \u2190 \u2192 better", "left forest-head"], ["In words", "left"], ["95 % interval", null], ["Seeds", null], ["d", null], ["p, Holm", null]];
+  const heads = [["Method", null], ["Difference", null], ["worse \u2190 \u2192 better", "left forest-head"], ["In words", "left"], ["95 % interval", null], ["Seeds", null], ["d", null], ["p, Holm", null], ["Could show", null]];
   $("comparison").replaceChildren(make("thead", {}, make("tr", {}, heads.map(([words, name]) => make("th", { scope: "col", class: name }, words)))), make("tbody", {}, body));
   const margin = group.margin === null ? "No margin of equality was stated." : `The shaded margin of equality is \u00b1 ${tell(group.margin, metric)}.`;
-  caption.textContent = `${captionOf(metric)}${isPercent(metric) ? ", in points" : ""}: method minus ${reference}, paired by seed, with the paired t-interval and the effect size d (mean over standard deviation of the differences). One family of ${tests} test${tests === 1 ? "" : "s"}, every method at every sparsity compared, corrected by Holm; it takes ${needed} shared seeds to reject anything. ${margin}`;
+  caption.textContent = `${captionOf(metric)}${isPercent(metric) ? ", in points" : ""}: method minus ${reference}, paired by seed, with the paired t-interval and the effect size d (mean over standard deviation of the differences). One family of ${tests} test${tests === 1 ? "" : "s"}, every method at every sparsity compared, corrected by Holm; it takes ${needed} shared seeds to reject anything. Could show: the true difference that as many pairs of this spread would have shown four times in five. ${margin}`;
 }
 
 function chooseLevel() {
@@ -91,7 +92,10 @@ def _compare_all(group: Group, content: PageContent) -> dict[str, Any]:
         against[reference] = [
             [
                 *(methods.index(c.method), group.sparsities.index(c.sparsity), c.pairs),
-                *(shorten(value, 4) for value in (c.difference, c.low, c.high, c.effect, c.p)),
+                *(
+                    shorten(value, 4)
+                    for value in (c.difference, c.low, c.high, c.effect, c.p, c.detectable)
+                ),
                 words.setdefault(c.words, len(words)),
             ]
             for c in family
