@@ -59,6 +59,7 @@ def checked(composed: Any) -> Settings:
     _check_folds(settings)
     _check_machine(settings)
     _check_finetune(settings)
+    _check_compile(settings)
     _check_temperature(settings)
     _check_augment(settings)
     _check_packages(settings)
@@ -206,6 +207,20 @@ def _check_finetune(settings: Settings) -> None:
             )
         if find_spec("peft") is None:
             raise ConfigError(f"finetune=lora needs a package: {install_line('lora')}")
+
+
+def _check_compile(settings: Settings) -> None:
+    """Compiled steps are those of a plain model in one process."""
+    trainer = settings.trainer
+    if trainer.compile and trainer.devices > 1:
+        raise ConfigError(
+            f"trainer.compile=true: not with trainer.devices={trainer.devices}; allowed is 1"
+        )
+    if trainer.compile and settings.finetune.name == "lora":
+        raise ConfigError(
+            "trainer.compile=true: not with finetune=lora, whose layers stand in the plain "
+            "model's place; allowed is false"
+        )
 
 
 def _check_start(settings: Settings) -> None:

@@ -35,6 +35,7 @@ LEDGER: dict[str, Any] = {
     "start.train.lr_floor": 0.0, "start.train.lr_replay": None,
     "trainer.augment": NO_AUGMENT, "start.train.augment": NO_AUGMENT,
     "calibration.seed": None, "data.split_seed": 0,
+    "trainer.compile": False, "start.train.compile": False,
 }  # fmt: skip
 NAMED_SEEDS = ("calibration", "data")  # groups of settings that hold seeds and nothing else
 

@@ -276,6 +276,7 @@ class Trainer(Node):
     accumulate: Annotated[int, Field(ge=1, le=2**20), RECIPE]
     augment: Augment = Augment()
     precision: Annotated[Literal["32-true", "bf16-mixed", "16-mixed"], RECIPE]
+    compile: Annotated[bool, RECIPE] = False
     accelerator: Annotated[Literal["auto", "cpu", "gpu"], RECIPE]
     devices: Annotated[int, Field(ge=1, le=1024), RECIPE]
     threads: Annotated[int | None, Field(ge=1, le=4096), RECIPE]

@@ -45,6 +45,7 @@ class Recipe:
     gradient_clip: float | None = None
     accumulate: int = 1
     precision: str = "32-true"
+    compile: bool = False
     first_step: int = 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytorch_lightning as pl
@@ -23,6 +24,7 @@ from seven_bench.training.finetune import (
 )
 
 if TYPE_CHECKING:
+    from seven_bench.training.compiled import Compiled
     from seven_bench.training.lora import Adapters  # peft is slow to import
 
 Batch = dict[str, Any]
@@ -38,11 +40,13 @@ class TaskModule(pl.LightningModule):
 
     `finetune` says which weights are trained, `adapters` are LoRA's when there are any, and
     `teacher` is the model whose outputs are learned from, when there is one: it is no part of the
-    module's state. `shared` names what a batch holds once for all of its examples. `answers` takes
+    module's state. `shared` names what a batch holds once for all of its examples, and where it is
+    `varying` batches differ in shape. `answers` takes
     what is answered to each example of the test set, where somebody wants to keep it.
     """
 
     shared: ClassVar[tuple[str, ...]] = ()
+    varying: ClassVar[bool] = False
 
     def __init__(self, model: nn.Module, recipe: Recipe, metrics: MetricCollection) -> None:
         super().__init__()
@@ -61,6 +65,7 @@ class TaskModule(pl.LightningModule):
         self.answers: Answers | None = None
         self.gradient_norm: Tensor | None = None  # of this step, where it was taken already
         self._teacher: list[nn.Module] = []  # in a list: not registered, not saved
+        self._compiled: Compiled | None = None
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
         """What `model` answers to a batch: float32 [b, ...]."""
@@ -117,11 +122,19 @@ class TaskModule(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         self._held = list(self.model.parameters())
+        if self.recipe.compile:
+            from seven_bench.training.compiled import Compiled  # slow to import
+
+            self._compiled = Compiled(self.model, self.varying)
         for teacher in self._teacher:
             teacher.to(self.device)
 
+    def on_fit_end(self) -> None:
+        self._compiled = None
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        logits = self.logits(self.model, batch)
+        with self._compiled.at_work() if self._compiled is not None else nullcontext():
+            logits = self.logits(self.model, batch)
         loss = self.objective(logits, batch)
         for teacher in self._teacher:
             with torch.no_grad():

@@ -94,6 +94,8 @@ class TextModule(TaskModule):
             has the plain names, those of the others end in theirs.
     """
 
+    varying = True  # as long as the longest text
+
     def __init__(
         self,
         model: nn.Module,
@@ -134,6 +136,8 @@ class SpanModule(TaskModule):
     Args:
         longest_answer: in tokens.
     """
+
+    varying = True  # as long as the longest text
 
     def __init__(self, model: nn.Module, recipe: Recipe, longest_answer: int) -> None:
         super().__init__(model, recipe, MetricCollection({"squad": SquadScores()}))

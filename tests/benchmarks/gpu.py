@@ -5,7 +5,9 @@ often the host waits for the device.
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -13,13 +15,14 @@ from torch import Tensor
 from seven_bench.export.semi_structured import DTYPE, make_semi_structured
 from seven_bench.measure.latency import median_seconds
 from seven_bench.pruning import MaskSet, prunable_parameters, prune
+from seven_bench.training.compiled import Compiled
 from seven_bench.training.context import Device
 from seven_bench.training.finetune import Recipe
 from tests.benchmarks import selection
 from tests.benchmarks.loop import of_text
 from tests.benchmarks.models import ON_GPU, Shape
 from tests.benchmarks.step import METHODS, SEVEN_BYTES, Training, copy_of
-from tests.benchmarks.timing import Row, in_words, interleaved
+from tests.benchmarks.timing import Row, in_words, interleaved, wait
 from tests.gpu.waits import host_waits
 
 BERT = "BERT-base, batch 32, 128 tokens"
@@ -28,7 +31,7 @@ BERT = "BERT-base, batch 32, 128 tokens"
 def rows() -> list[Row]:
     """Every table of the GPU."""
     torch.backends.cuda.matmul.allow_tf32 = False
-    found = [*_selection(), *_steps(), _loop()]
+    found = [*_selection(), *_steps(), _loop(), _compiled()]
     return [*found, *(_semi_structured(*size) for size in ((32, 64), (128, 128), (128, 512)))]
 
 
@@ -127,6 +130,35 @@ def _loop() -> Row:
     )
     name = f"training loop with masks, {BERT}, bf16: steps a second / bare loop"
     return of_text(name, shape, recipe, Device("gpu", deterministic=False), 60, 5, 0.65)
+
+
+def _compiled() -> Row:
+    """A training step of `trainer.compile=true` against a plain one; what compiling takes, once a
+    run, is told beside.
+    """
+    shape = ON_GPU[BERT]
+    model = shape.build().cuda()
+    batch = {name: value.cuda() for name, value in shape.inputs().items()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    code = Compiled(model, varying=True)
+
+    def step(compiled: bool) -> None:
+        optimizer.zero_grad()
+        at_work = code.at_work() if compiled else nullcontext()
+        with torch.autocast("cuda", torch.bfloat16), at_work:
+            loss = shape.loss(model, batch)
+        loss.backward()
+        optimizer.step()
+
+    began = time.perf_counter()
+    step(True)
+    wait()
+    once = time.perf_counter() - began
+    seconds = interleaved({"plain": lambda: step(False), "ours": lambda: step(True)}, 15, warm=5)
+    name = f"training step, {BERT}, bf16: plain / trainer.compile=true"
+    told = f"{in_words(seconds['ours'])}, compiled in {once:.0f} s"
+    ratio = seconds["plain"] / seconds["ours"]
+    return Row(name, ratio, "x", None, False, told, in_words(seconds["plain"]))
 
 
 def _semi_structured(batch: int, tokens: int) -> Row:
