@@ -8,14 +8,16 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seven_bench.commands.options import add_results, add_unsealed, print_left_out
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from seven_bench.results.collect import Collected
     from seven_bench.results.groups import Group
+    from seven_bench.results.page import PageContent
     from seven_bench.results.statistics import Comparison, Ranking
     from seven_bench.results.styles import Style
     from seven_bench.results.tables import Table
@@ -28,8 +30,8 @@ examples:
   seven-bench report outputs --out report --at 0.95 --methods snip,seven_pre,seven_pre_signed
 
 DIR gets index.html (one file, opens without a network), results.csv (a row a run), table.md,
-table.tex, figures/ (each as PNG, SVG and PDF), overlap.csv of masks, and items.md where runs keep
-their predictions. Damaged records are named and left out. Without any record the exit status is 1.
+table.tex, figures/ (each as PNG, SVG and PDF), and items.md where runs keep their predictions.
+Damaged records are named and left out. Without any record the exit status is 1.
 """
 
 
@@ -71,59 +73,16 @@ def write_report(
     FileNotFoundError for a root that does not exist and ValueError where there is no record, the
     margin is not positive or a method is not there.
     """
-    from seven_bench.results import collect, page, plots, tables
-    from seven_bench.results.groups import SEPARATOR, split_groups
-    from seven_bench.results.item_rows import items_to_markdown, tabulate_items
-    from seven_bench.results.overlap import measure_overlaps, tabulate_overlaps
-    from seven_bench.results.spreadsheet import to_csv
-    from seven_bench.results.styles import assign_styles
-    from seven_bench.results.training_curves import read_curves
-    from seven_bench.store.atomic import replace_file
-    from seven_bench.store.files import RECORD
+    from seven_bench.results.groups import split_groups
 
     if margin is not None and not margin > 0:
         raise ValueError(f"the margin of equality must be positive, not {margin}")
-    roots = list(roots)
-    collected = collect.collect(roots, unsealed)
-    if collected.records.empty:
-        where = ", ".join(map(str, roots))
-        count = f" ({len(collected.damaged)} damaged)" if collected.damaged else ""
-        raise ValueError(f"no {RECORD} that can be read in {where}{count}")
-    out = Path(out)
+    collected = _collect([*roots], unsealed)
     groups = split_groups(collected.records)
-    named = [
-        name
-        for group in groups
-        for name in [*group.methods, *group.controls, *group.dense["method"]]
-    ]
-    known = {*named, *(name.partition(SEPARATOR)[0] for name in named)}
-    for wanted in (*((reference,) if reference is not None else ()), *methods):
-        if wanted not in known:
-            told = ", ".join(sorted(set(named)))
-            raise ValueError(f"no method is named {wanted!r}; there are {told}")
-    styles = assign_styles(named)
-    shown = tables.build_tables(groups, margin)
-    ranks = rank_groups(groups)
-    overlaps = measure_overlaps(groups, mask_budget)
-    items, items_damaged = tabulate_items(groups)
-    damaged = [*collected.damaged, *(item for part in overlaps for item in part.damaged)]
-    damaged += items_damaged
-    content = page.PageContent(
-        groups=groups,
-        tables=shown,
-        styles=styles,
-        overlaps=overlaps,
-        ranks=ranks,
-        damaged=damaged,
-        unfinished=collected.unfinished,
-        records=collected.records,
-        items=items,
-        margin=margin,
-        at=tuple(at),
-        reference=reference,
-        methods=tuple(methods),
-        curves=read_curves(groups),
-    )
+    named = _name_methods(groups, [*filter(None, (reference,)), *methods])
+    choices = {"margin": margin, "at": tuple(at), "reference": reference, "methods": tuple(methods)}
+    content = _gather(collected, groups, named, mask_budget, choices)
+    out = Path(out)
     report = Report(
         page=out / "index.html",
         csv=out / "results.csv",
@@ -131,28 +90,105 @@ def write_report(
         latex=out / "table.tex",
         figures=(),
         runs=len(collected.records),
-        damaged=damaged,
+        damaged=[*content.damaged],
         unfinished=collected.unfinished,
         unsealed=collected.unsealed,
-        tables=shown,
+        tables=[*content.tables],
         families=compare_families(groups, reference, at, methods, margin),
     )
-    replace_file(report.csv, to_csv(collected.records.drop(columns="layers")).encode())
-    replace_file(report.markdown, tables.to_markdown(shown).encode())
-    replace_file(report.latex, tables.to_latex(shown).encode())
-    if items:
-        replace_file(out / "items.md", items_to_markdown(items).encode())
-    if not (pairs := tabulate_overlaps(groups, overlaps)).empty:
+    return replace(report, figures=_write(report, content, out))
+
+
+def _collect(roots: Sequence[str | Path], unsealed: bool) -> Collected:
+    """All records. Raises ValueError where there is none."""
+    from seven_bench.results.collect import collect
+    from seven_bench.store.files import RECORD
+
+    collected = collect(roots, unsealed)
+    if collected.records.empty:
+        where = ", ".join(map(str, roots))
+        count = f" ({len(collected.damaged)} damaged)" if collected.damaged else ""
+        raise ValueError(f"no {RECORD} that can be read in {where}{count}")
+    return collected
+
+
+def _name_methods(groups: Sequence[Group], wanted: Sequence[str]) -> list[str]:
+    """Names of all methods, dense ones included. Raises ValueError where a wanted one is not among
+    them.
+    """
+    from seven_bench.results.groups import SEPARATOR
+
+    named = [
+        name
+        for group in groups
+        for name in [*group.methods, *group.controls, *group.dense["method"]]
+    ]
+    known = {*named, *(name.partition(SEPARATOR)[0] for name in named)}
+    for name in wanted:
+        if name not in known:
+            told = ", ".join(sorted(set(named)))
+            raise ValueError(f"no method is named {name!r}; there are {told}")
+    return named
+
+
+def _gather(
+    collected: Collected,
+    groups: Sequence[Group],
+    named: Sequence[str],
+    mask_budget: int,
+    choices: dict[str, Any],
+) -> PageContent:
+    """What the page shows, and the files beside it."""
+    from seven_bench.results.item_rows import tabulate_items
+    from seven_bench.results.overlap import measure_overlaps
+    from seven_bench.results.page import PageContent
+    from seven_bench.results.styles import assign_styles
+    from seven_bench.results.tables import build_tables
+    from seven_bench.results.training_curves import read_curves
+
+    overlaps = measure_overlaps(groups, mask_budget)
+    items, items_damaged = tabulate_items(groups)
+    damaged = [*collected.damaged, *(item for part in overlaps for item in part.damaged)]
+    return PageContent(
+        groups=groups,
+        tables=build_tables(groups, choices["margin"]),
+        styles=assign_styles(named),
+        overlaps=overlaps,
+        ranks=rank_groups(groups),
+        damaged=damaged + items_damaged,
+        unfinished=collected.unfinished,
+        records=collected.records,
+        items=items,
+        curves=read_curves(groups),
+        **choices,
+    )
+
+
+def _write(report: Report, content: PageContent, out: Path) -> tuple[Path, ...]:
+    """Writes all files; returns those of the figures."""
+    from seven_bench.results import page, plots, tables
+    from seven_bench.results.item_rows import items_to_markdown
+    from seven_bench.results.overlap import tabulate_overlaps
+    from seven_bench.results.spreadsheet import to_csv
+    from seven_bench.store.atomic import replace_file
+
+    replace_file(report.csv, to_csv(content.records.drop(columns="layers")).encode())
+    replace_file(report.markdown, tables.to_markdown(content.tables).encode())
+    replace_file(report.latex, tables.to_latex(content.tables).encode())
+    if content.items:
+        replace_file(out / "items.md", items_to_markdown(content.items).encode())
+    if not (pairs := tabulate_overlaps(content.groups, content.overlaps)).empty:
         replace_file(out / "overlap.csv", to_csv(pairs).encode())
     figures: list[Path] = []
-    for title, figure in _draw_figures(groups, ranks, styles):
+    drawn = _draw_figures(content.groups, content.ranks, dict(content.styles))
+    for title, figure in drawn:
         path = _free_path(out / "figures", title, figures)
         replace_file(path, plots.to_png(figure))
         replace_file(path.with_suffix(".svg"), plots.to_svg(figure))
         replace_file(path.with_suffix(".pdf"), plots.to_pdf(figure))
         figures.append(path)
     replace_file(report.page, page.render_page(content, out).encode())
-    return replace(report, figures=tuple(figures))
+    return tuple(figures)
 
 
 def compare_families(

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from seven_bench.results.cells import split_cells
+from seven_bench.results.claims import CheckedClaim, check_claims
+from seven_bench.results.differences import Difference
 from seven_bench.results.filling import Filling, Suite
 from seven_bench.results.published import Paper
 from seven_bench.results.spreadsheet import safe_cell
@@ -31,11 +34,7 @@ from seven_bench.results.verdicts import (
     NOT_MATCHED,
     NOT_OURS,
     Checked,
-    CheckedClaim,
-    Difference,
-    check_claims,
     check_rows,
-    split_cells,
 )
 
 if TYPE_CHECKING:
@@ -171,7 +170,7 @@ def _tell_row(checked: Checked) -> list[str]:
         published += f" {PLUS_MINUS} {format_value(row.std, row.metric)}"
     if row.seeds is not None:
         published += f" ({row.seeds})"
-    method = row.method if row.control == "none" else f"{row.method}, {row.control}"
+    method = row.told if row.control == "none" else f"{row.told}, {row.control}"
     return [
         row.task,
         method,
@@ -233,6 +232,8 @@ def _describe(comparison: Comparison) -> str:
 
 def _tell_missing(comparison: Comparison) -> str:
     """How much of the paper has no runs, and what would make some; empty where all has."""
+    published = [checked for checked in comparison.rows if checked.row.stands_for is None]
+    lacking = sum(checked.verdict == NO_RUNS for checked in published)
     absent = [
         filling
         for checked, filling in zip(comparison.rows, comparison.fillings, strict=True)
@@ -240,7 +241,7 @@ def _tell_missing(comparison: Comparison) -> str:
     ]
     if not absent:
         return ""
-    text = f"{len(absent)} of {len(comparison.rows)} published rows have no runs here."
+    text = f"{lacking} of {len(published)} published rows have no runs here."
     commands = dict.fromkeys(filling.command for filling in absent if filling.command)
     experiments = [command for command in commands if " experiment=" in command]
     if experiments:
@@ -400,7 +401,8 @@ def _html_list(entries: Iterable[tuple[str, str]], form: str) -> str:
 
 
 _ABOUT = (
-    *("source", "locator", "kind", "verified", "task", "model", "method", "control", "split"),
+    *("source", "locator", "kind", "verified", "task", "model", "method", "stands_for"),
+    *("control", "split"),
     *("metric", "start", "sparsity", "denominator", "pattern", "distribution", "finetune"),
     *("epochs", "lr", "batch_size", "schedule", "kd", "seeds", "note"),
 )

@@ -84,7 +84,7 @@ def _lists(cell: Mapping[str, Any], row: Row) -> bool:
         "distribution": row.distribution if pruned else None,
         "trainer.max_epochs": row.epochs,
     }
-    if bool(row.kd) != bool(cell.get("finetune.distill")):
+    if not _holds(cell.get("finetune.distill", False), bool(row.kd)):
         return False
     if row.pattern != (cell.get("pattern") or "unstructured") and pruned:
         return False

@@ -5,7 +5,8 @@ of `rows` is one table: under `values`, a line for each value of the field named
 method); a field that is a list has one entry a column. In a cell, `84.3±0.2` carries a standard
 deviation, `~` marks what its source or its reader calls approximate, `<` and `>` a bound, null what
 could not be read. `unit` is the cells' unit: `percent` is stored as a fraction. `error` is the
-reading error of a figure, `tolerance` half the range that a value is the middle of.
+reading error of a figure, `tolerance` half the range that a value is the middle of. `forms` names
+further methods of the suite that a published one may be.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ class PaperError(ValueError):
     """A file of published numbers that cannot be used; the message says where and why."""
 
 
+Forms = Mapping[str, Sequence[str]]
+
+
 @dataclass(frozen=True)
 class Row:
     """One published number, with what is known of its setting; None is "not stated".
@@ -43,7 +47,8 @@ class Row:
     `sparsity` is the fraction removed of `denominator`. `method` is the suite's name where it has
     the method. `bound` is "<" or ">" where the value limits what was published. `linears` counts
     the layers that were pruned. A row with `hardware` belongs to that machine. `verified` says how
-    sure the reading of the number is, where more than its kind is known.
+    sure the reading of the number is, where more than its kind is known. `stands_for` names the
+    published method where `method` is another form of it.
     """
 
     source: str
@@ -79,6 +84,12 @@ class Row:
     experiment: str | None = None
     verified: str | None = None
     note: str | None = None
+    stands_for: str | None = None
+
+    @property
+    def told(self) -> str:
+        """The method, and whose number it is held against where that is another's."""
+        return f"{self.method} (for {self.stands_for})" if self.stands_for else self.method
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,9 @@ class Claim:
 
 @dataclass(frozen=True)
 class Paper:
-    """One file: its rows and claims. Methods in `reconstructed` have no released code."""
+    """One file: its rows and claims. Methods in `reconstructed` have no released code. What is
+    published of a method is there again for each other form of it that the suite has.
+    """
 
     name: str
     title: str
@@ -106,7 +119,8 @@ class Paper:
     settings: Mapping[str, str]
 
 
-_FIELDS = {field.name for field in fields(Row)} - {"value", "bound", "approximate", "source"}
+_DERIVED = {"value", "bound", "approximate", "source", "stands_for"}
+_FIELDS = {field.name for field in fields(Row)} - _DERIVED
 _TEXTS = {
     *("locator", "kind", "task", "model", "method", "metric", "split", "start", "denominator"),
     *("pattern", "distribution", "finetune", "schedule", "hardware", "experiment", "note"),
@@ -134,6 +148,7 @@ def read_paper(path: str | Path) -> Paper:
     except yaml.YAMLError as error:
         raise PaperError(f"{path}: is not YAML ({str(error).splitlines()[0]})") from error
     known = {"title", "source", "common", "rows", "claims", "reconstructed", "settings"}
+    known |= {"forms"}
     if not isinstance(content, dict) or not {"title", "source", "rows"} <= content.keys() <= known:
         raise PaperError(
             f"{path}: needs title, source and rows; may have {', '.join(sorted(known))}"
@@ -151,15 +166,32 @@ def read_paper(path: str | Path) -> Paper:
             claims += _expand_claim(common, block)
         except (TypeError, ValueError) as error:
             raise PaperError(f"{path}: block {number} of claims: {error}") from error
+    forms: Forms = content.get("forms") or {}
+    reconstructed = {*(content.get("reconstructed") or ())}
+    reconstructed |= {form for method in reconstructed for form in forms.get(method, ())}
     return Paper(
         path.stem,
         str(content["title"]),
         str(content["source"]),
-        tuple(rows),
-        tuple(claims),
-        frozenset(content.get("reconstructed") or ()),
+        tuple(form for row in rows for form in _in_forms(row, forms)),
+        tuple(form for claim in claims for form in _claim_in_forms(claim, forms)),
+        frozenset(reconstructed),
         {str(key): str(value) for key, value in (content.get("settings") or {}).items()},
     )
+
+
+def _in_forms(row: Row, forms: Forms) -> Iterator[Row]:
+    yield row
+    for form in forms.get(row.method, ()):
+        yield replace(row, method=form, stands_for=row.method)
+
+
+def _claim_in_forms(claim: Claim, forms: Forms) -> Iterator[Claim]:
+    """Of a claim about two forms of methods each is held against the other side as it is."""
+    for above in _in_forms(claim.above, forms):
+        yield replace(claim, above=above)
+    for below in [*_in_forms(claim.below, forms)][1:]:
+        yield replace(claim, below=below)
 
 
 def _expand(common: Mapping[str, Any], block: Mapping[str, Any]) -> Iterator[Row]:

@@ -1,4 +1,19 @@
-"""The record of one run, `result.json`: how it is written, and what a reader may rely on."""
+"""The record of one run, `result.json`: how it is written, and what a reader may rely on.
+
+`schema.py` has its fields. Two of them are mappings from dotted keys of settings, as they are
+typed, to plain values:
+
+* `recipe`: all that decides the result and is neither method nor column: `trainer.lr`,
+  `trainer.max_epochs`, `task.data.regression`, the build of the model, `finetune.rank`, those of a
+  dense start's own training (`start.train.lr`), and by content `task.data_fingerprint`,
+  `model.tokenizer` and `start.weights`. Runs of one recipe may stand in one table. `threads`,
+  `accelerator`, `devices` and `deterministic` say on what machine, and part no runs.
+* `method`: what the method is beside its name: `pruner.score`, `pruner.schedule`,
+  `pruner.calibration.examples`, `prunable`, ... Two runs of one name whose methods differ are told
+  apart by what differs.
+
+A key of a recipe that came later stands there only where its value is not what older runs had.
+"""
 
 from __future__ import annotations
 

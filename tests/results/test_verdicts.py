@@ -11,22 +11,21 @@ from typing import Any
 import pytest
 import yaml
 
+from seven_bench.results.cells import split_cells
+from seven_bench.results.claims import NOT_ALIKE, check_claims
 from seven_bench.results.collect import collect
+from seven_bench.results.differences import OFFICIAL
 from seven_bench.results.published import Row, read_paper
 from seven_bench.results.statistics import summarise
 from seven_bench.results.verdicts import (
     FEW_SEEDS,
     MATCHED,
     NO_RUNS,
-    NOT_ALIKE,
     NOT_COMPARABLE,
     NOT_MATCHED,
     NOT_OURS,
-    OFFICIAL,
     Checked,
-    check_claims,
     check_rows,
-    split_cells,
     tolerate,
 )
 from seven_bench.settings.conf import conf_dir
@@ -452,3 +451,25 @@ def test_runs_without_a_recipe_prove_no_claim(tmp_path: Path) -> None:
     found = claim(tmp_path, "seven_pre", "snip", 0.8, "glue/mnli")
     assert found.words == NOT_ALIKE
     assert "a recipe that is not recorded" in found.differences[0].words
+
+
+def test_another_form_of_a_method_is_held_against_the_same_number(tmp_path: Path) -> None:
+    """The figure is one; the suite has the released noise term and that of the paper's words."""
+    write_cell(tmp_path, "seven_pre_signed", around(0.8622), sparsity=0.5)
+    write_cell(tmp_path, "snip", around(0.70), sparsity=0.5)
+    cells = split_cells(collect([tmp_path]).records)
+    checked = [
+        item
+        for item in check_rows(SEVEN, cells)
+        if (item.row.task, item.row.sparsity) == ("glue/mrpc", 0.5) and "seven" in item.row.method
+    ]
+    assert [item.row.told for item in checked] == ["seven_pre", "seven_pre_signed (for seven_pre)"]
+    assert [item.ours.n for item in checked] == [0, 5]
+    assert checked[0].row.value == checked[1].row.value
+    assert "seven_pre_signed" in SEVEN.reconstructed
+    claims = [
+        item
+        for item in check_claims(SEVEN, cells)
+        if item.pairs and item.claim.above.task == "glue/mrpc"
+    ]
+    assert {item.claim.above.method for item in claims} == {"seven_pre_signed"}

@@ -55,3 +55,20 @@ def test_every_cell_composes(path):
             assert config["suite"] == f"paper/{path.stem}"
     if missing:
         pytest.skip(f"without a pruner here: {', '.join(sorted(set(missing)))}")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_method_has_a_dense_row_of_its_own_recipe(path):
+    """By what is written: a default that one cell writes out and another leaves differs here."""
+    sweeper = yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["sweeper"]
+    dense, others = set(), set()
+    for cell in sweeper["cells"]:
+        given = {"finetune.distill": False, **sweeper["params"], **cell}
+        decisive = ("pruner", "task", "start", "model", "trainer.", "finetune", "start.")
+        keys = [key for key in given if key.startswith(decisive) and "pruner." not in key]
+        for values in product(*(choices(given[key]) for key in keys)):
+            run = dict(zip(keys, map(text, values), strict=True))
+            method = run.pop("pruner")
+            found = dense if method == "dense" else others
+            found.add(frozenset(run.items()))
+    assert dense and others <= dense
