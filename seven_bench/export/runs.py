@@ -56,7 +56,7 @@ from seven_bench.store.record import read_record, write_json, write_record
 from seven_bench.training.environment import reset_process
 from seven_bench.training.finetune import recipe_of
 from seven_bench.training.module import Batch, TaskModule
-from seven_bench.training.small import run_model
+from seven_bench.training.start import finished_model
 
 NAMES = {"packed": PACKED, "csr": CSR, "onnx": ONNX, "smaller": SMALLER}
 TOLERANCE = {  # of the logits' largest size
@@ -99,13 +99,12 @@ class Loaded:
         self.threads = min(threads(self.settings), os.cpu_count() or 1)
         reset_process(self.settings.seed, self.threads, self.settings.trainer.deterministic)
         self.masks, self.state = run.masks(), run.weights()
-        self.module = self._module()
+        self.module = self._module(run)
         self.data = make_data(self.settings, self.module.recipe.batch_size)
         self.data.setup()
 
-    def _module(self) -> TaskModule:
-        model = run_model(self.settings)
-        model.load_state_dict(self.state, strict=True)
+    def _module(self, run: FinishedRun) -> TaskModule:
+        model = finished_model(self.settings, run)
         module: TaskModule = build(
             self.settings.task.module, model=model, recipe=recipe_of(self.settings)
         )

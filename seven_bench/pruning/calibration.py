@@ -4,7 +4,7 @@ for what an update itself changes, see `Score.update_weights`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,7 +66,7 @@ def prune_before(
         batches: as many as the plan has steps.
         reduce: takes the mean of what a batch gives over the processes that share the batch.
         examples: a batch as batches of one, for scores that look at each example by itself;
-            by default each tensor of a dict is cut along its first dimension.
+            by default each tensor of a mapping, tuple or list is cut along its first dimension.
 
     Returns: the masks, of exactly the count asked for.
 
@@ -99,9 +99,18 @@ def prune_before(
     return pruner.masks
 
 
-def _one_by_one(batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    size = len(next(iter(batch.values())))
-    return [{name: value[i : i + 1] for name, value in batch.items()} for i in range(size)]
+def _one_by_one(batch: Any) -> list[Any]:
+    """Raises ValueError where there is nothing to cut."""
+    if isinstance(batch, Tensor):
+        return list(torch.split(batch, 1))
+    if isinstance(batch, Mapping) and batch:
+        cut = [_one_by_one(value) for value in batch.values()]
+        return [dict(zip(batch, parts, strict=True)) for parts in zip(*cut, strict=True)]
+    if isinstance(batch, tuple | list) and batch:
+        cut = [_one_by_one(value) for value in batch]
+        return [tuple(parts) for parts in zip(*cut, strict=True)]
+    kind = type(batch).__name__
+    raise ValueError(f"a {kind} in a batch cannot be cut into examples: `examples` has to say how")
 
 
 @torch.no_grad()

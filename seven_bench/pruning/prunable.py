@@ -8,7 +8,7 @@ matches a part alone is refused, unless a pattern of the user's own says what is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -177,6 +177,27 @@ def _layers(model: nn.Module) -> dict[str, nn.Module]:
             if parameter.ndim > 1 and name in _PRODUCTS:
                 layers[f"{prefix}.{name}" if prefix else name] = module
     return layers
+
+
+def layer_weights(model: nn.Module) -> list[str]:
+    """Names of the weights of all linear layers and convolutions, in module order."""
+    layers = _layers(model)
+    return [name for name, _ in model.named_parameters() if name in layers]
+
+
+def chosen_parameters(model: nn.Module, wanted: Callable[[str, nn.Module], bool]) -> Params:
+    """The weights of linear layers and convolutions that `wanted` (given a weight's name and its
+    layer) says yes to, of a model of any family.
+
+    Raises: ValueError when there are none, or they are not [out, in].
+    """
+    layers = _layers(model)
+    named = dict(model.named_parameters())
+    params: Params = {n: p for n, p in named.items() if n in layers and wanted(n, layers[n])}
+    if not params:
+        raise ValueError(f"none of the {len(layers)} weights of layers is chosen to be prunable")
+    _refuse_other_layouts(model, params)
+    return params
 
 
 def encoder_names(model: nn.Module) -> set[str]:

@@ -8,7 +8,7 @@ returns what it supplies by the need's name (and `grads`, where it has them). A 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -185,7 +185,7 @@ def input_sums(
     Tokens that the batch's attention mask leaves out do not count.
     """
     sums: Params = {}
-    texts = batch.get("prompts", batch) if isinstance(batch, dict) else {}
+    texts = batch.get("prompts", batch) if isinstance(batch, Mapping) else {}
     padding = texts.get("attention_mask")
     owner = {id(context.params[name]): name for name in names}
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from seven_bench import ranks
 from seven_bench.errors import ConfigError
-from seven_bench.pruning import MaskSet, Params
+from seven_bench.pruning import MaskSet, Params, Score
 from seven_bench.pruning.calibration import passes, prune_before
 from seven_bench.pruning.controls import Control
 from seven_bench.pruning.patterns import PATTERNS
@@ -24,6 +24,7 @@ from seven_bench.pruning.suppliers import tempered
 from seven_bench.pruning.units import Structure
 from seven_bench.running.job import Cost, Job
 from seven_bench.settings.building import build, build_score
+from seven_bench.settings.model import Pruner as Pruning
 from seven_bench.settings.model import Settings
 from seven_bench.settings.validity import scoring_steps
 from seven_bench.training.environment import random_state, restore_random_state
@@ -34,15 +35,23 @@ SCORING_SEED = 7_919  # added to the run's seed: scoring draws from a generator 
 
 def make_method(settings: Settings) -> Method:
     """The run's score and what is composed around it."""
-    pruner = settings.pruner
-    assert pruner.schedule is not None and settings.pattern and settings.distribution
+    assert settings.pattern and settings.distribution
+    pruner, composed = settings.pruner, (settings.pattern, settings.distribution)
+    return method_of(pruner, build_score(pruner), settings.sparsity, *composed)
+
+
+def method_of(
+    pruner: Pruning, score: Score, sparsity: float, pattern: str, distribution: str
+) -> Method:
+    """A score and what the settings of a method compose around it, `composition` settled."""
+    assert pruner.schedule is not None
     return Method(
         name=pruner.name,
-        score=build_score(pruner),
+        score=score,
         schedule=build(pruner.schedule),
-        sparsity=settings.sparsity,
-        distribution=settings.distribution,
-        pattern=settings.pattern,
+        sparsity=sparsity,
+        distribution=distribution,
+        pattern=pattern,
         rescore=pruner.rescore,
         observe_at=pruner.observe_at,
         cut=pruner.cut,
@@ -57,7 +66,11 @@ def pattern_of(settings: Settings, model: nn.Module) -> str | Structure:
 
     Raises: ConfigError when the model has no such units.
     """
-    pattern = settings.pattern or "unstructured"
+    return units_of(settings.pattern or "unstructured", model)
+
+
+def units_of(pattern: str, model: nn.Module) -> str | Structure:
+    """A pattern, or its units in a model where they lie across tensors; raises as `pattern_of`."""
     if not PATTERNS[pattern].coupled:
         return pattern
     try:
@@ -81,7 +94,9 @@ def pruner_during(job: Job) -> Pruner:
         plan = method.schedule.plan(total, epoch)
     except ValueError as error:
         raise ConfigError(f"pruner={method}: {error} (of training)") from error
-    return Pruner(method, plan, job.params, _generator(job.settings), on_update=same_masks)
+    return Pruner(
+        method, plan, job.params, scoring_generator(job.settings.seed), on_update=same_masks
+    )
 
 
 def score_and_prune(job: Job, masks: MaskSet | None = None) -> tuple[MaskSet, Cost]:
@@ -98,7 +113,7 @@ def score_and_prune(job: Job, masks: MaskSet | None = None) -> tuple[MaskSet, Co
         method,
         method.schedule.plan(examples.steps, examples.steps),
         params,
-        _generator(settings),
+        scoring_generator(settings.seed),
         masks.to(device) if masks is not None else None,
         same_masks,
     )
@@ -173,9 +188,11 @@ def _scoring_seed(settings: Settings) -> int:
     return settings.seed + SCORING_SEED
 
 
-def _generator(settings: Settings) -> torch.Generator:
-    """The same in every process of a run: random scores are the run's, not the process's."""
-    return torch.Generator().manual_seed(_scoring_seed(settings))
+def scoring_generator(seed: int) -> torch.Generator:
+    """The same in every process of a run of that seed: random scores are the run's, not the
+    process's.
+    """
+    return torch.Generator().manual_seed(seed + SCORING_SEED)
 
 
 def same_masks(masks: MaskSet) -> None:

@@ -89,26 +89,39 @@ def resolve(settings: Settings) -> Settings:
             f"pruner.small: pruner={pruner.name} has timing={pruner.timing}; a small dense model "
             "is pruned at no time: allowed is timing=none"
         )
+    pattern, distribution = composition(
+        pruner, settings.pattern, settings.distribution, settings.sparsity
+    )
+    _check_units(settings, pattern)
+    _check_control(settings.control.name, pruner, pattern, distribution)
+    _check_rounds(pruner, settings.sparsity)
+    return settings.model_copy(update={"pattern": pattern, "distribution": distribution})
+
+
+def composition(
+    pruner: Pruner, pattern: str | None, distribution: str | None, sparsity: float
+) -> tuple[str, str]:
+    """The pattern and the distribution that a method prunes with: those asked for, or its own.
+
+    Raises: ConfigError as `resolve` does.
+    """
     check_whole(pruner)
     _check_timing(pruner)
-    pattern = settings.pattern or pruner.pattern
+    pattern = pattern or pruner.pattern
     allowed = _distributions_of(pruner, pattern)
     own = own_distribution(pruner)
-    distribution = settings.distribution or (own if own in allowed else allowed[0])
+    distribution = distribution or (own if own in allowed else allowed[0])
     if distribution not in allowed:
         raise ConfigError(
             f"distribution={distribution}: not with pruner={pruner.name} and pattern={pattern}; "
             f"{_choices('distribution', allowed)}"
         )
     fixed = PATTERNS[pattern].sparsity
-    if fixed is not None and settings.sparsity not in (0, fixed):
+    if fixed is not None and sparsity not in (0, fixed):
         raise ConfigError(
-            f"sparsity={settings.sparsity:g}: pattern={pattern} fixes it at {fixed} (0 is dense)"
+            f"sparsity={sparsity:g}: pattern={pattern} fixes it at {fixed} (0 is dense)"
         )
-    _check_units(settings, pattern)
-    _check_control(settings.control.name, pruner, pattern, distribution)
-    _check_rounds(pruner, settings.sparsity)
-    return settings.model_copy(update={"pattern": pattern, "distribution": distribution})
+    return pattern, distribution
 
 
 def _without_idle_seed(settings: Settings) -> Settings:

@@ -17,7 +17,7 @@ from seven_bench.settings.building import build
 from seven_bench.settings.identity import dense_start, from_random, identify
 from seven_bench.settings.model import Settings
 from seven_bench.settings.weights import locate
-from seven_bench.store.finished import open_run
+from seven_bench.store.finished import FinishedRun, RunError, open_run
 from seven_bench.store.tensors import load_tensors
 from seven_bench.training.environment import random_state, restore_random_state
 from seven_bench.training.finetune import Finetune, freeze_others
@@ -92,6 +92,19 @@ def finetune_of(settings: Settings) -> Finetune:
     """The strategy of a run; what it does not state is not used by it."""
     stated = settings.finetune.model_dump(exclude_none=True)
     return Finetune(**stated)
+
+
+def finished_model(settings: Settings, run: FinishedRun) -> nn.Module:
+    """The plain model that a run has ended with, whose settings are checked.
+
+    Raises: RunError when its weights cannot be read, or are not this model's.
+    """
+    model = run_model(settings)
+    try:
+        model.load_state_dict(run.weights(), strict=True)
+    except RuntimeError as error:
+        raise RunError(run.folder, "its weights are not those of its model") from error
+    return model
 
 
 def load_dense(model: nn.Module, settings: Settings) -> None:

@@ -58,13 +58,16 @@ class Training:
         self.callback = PruningCallback(self.params, self.pruner)
         plugin = SimpleNamespace(precision="32-true", scaler=None)
         self.trainer = SimpleNamespace(
-            optimizers=[self.optimizer], precision_plugin=plugin, global_step=0
+            optimizers=[self.optimizer],
+            precision_plugin=plugin,
+            global_step=0,
+            gradient_clip_val=None,
         )
         self.plain = PlainPruner(method, self.params)
         self.plain_weights = {n: p.detach().clone() for n, p in self.params.items()}
         self.plain_step = 0
         self.callback.on_train_start(self.trainer, self.model)
-        self.callback._hook.remove()  # it is called, and timed, by itself
+        self.callback.steps._hook.remove()  # it is called, and timed, by itself
 
     def dense_step(self) -> None:
         self.optimizer.zero_grad()
@@ -75,7 +78,7 @@ class Training:
 
     def pruning_step(self) -> None:
         self.callback.on_before_optimizer_step(self.trainer, self.model, self.optimizer)
-        self.callback._after_step(self.optimizer, (), {})
+        self.callback.steps._after_step(self.optimizer, (), {})
 
     def published_step(self) -> None:
         self.plain_step += 1
@@ -149,7 +152,7 @@ def _parts(shape: str, repeats: int = 9) -> list[Row]:
     )
     module.on_fit_start()
     callback.on_train_start(trainer, module)
-    callback._hook.remove()  # it is called, and timed, by itself
+    callback.steps._hook.remove()  # it is called, and timed, by itself
     before, taken = callback.on_before_optimizer_step, dict[str, list[float]]()
     for _ in range(2 + repeats):
         clock = time.perf_counter()
@@ -160,7 +163,7 @@ def _parts(shape: str, repeats: int = 9) -> list[Row]:
             "check and masks": lambda: before(trainer, module, optimizer),
             "clipping": lambda: module.configure_gradient_clipping(optimizer, 1.0, "norm"),
             "AdamW": optimizer.step,
-            "zeros kept": lambda: callback._after_step(optimizer, (), {}),
+            "zeros kept": lambda: callback.steps._after_step(optimizer, (), {}),
         }.items():
             done: Any = part()
             loss = done if name == "forward" else loss
