@@ -39,7 +39,8 @@ class Prompted(Dataset[dict[str, Any]]):
 
 class ClipData(ImageData):
     """Options besides those of images: `prompt`, with `{}` for the class, `tokenizer` and
-    `vocabulary` as of text, `classes`.
+    `vocabulary` as of text, `classes`; `pad_to` where every prompt is that many tokens long, and
+    padding is looked at as any other token (SigLIP was trained so).
     """
 
     def load(self) -> Splits:
@@ -50,9 +51,12 @@ class ClipData(ImageData):
             )
         prompts = [self.options["prompt"].format(_readable(name)) for name in self.class_names]
         tokenizer = tokenizer_for(self.options["tokenizer"], prompts, self.options["vocabulary"])
-        tokens = tokenizer(prompts, padding=True, truncation=True, max_length=77)
-        tokens = tokens.convert_to_tensors("pt")
-        chosen = {name: tokens[name] for name in ("input_ids", "attention_mask")}
+        form: dict[str, Any] = {"padding": True, "max_length": 77}
+        names = ["input_ids", "attention_mask"]
+        if (pad_to := self.options.get("pad_to")) is not None:
+            form, names = {"padding": "max_length", "max_length": pad_to}, ["input_ids"]
+        tokens = tokenizer(prompts, truncation=True, **form).convert_to_tensors("pt")
+        chosen = {name: tokens[name] for name in names}
         return {name: Prompted(split, chosen) for name, split in splits.items()}
 
 

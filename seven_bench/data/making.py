@@ -26,6 +26,8 @@ def make_data(settings: Settings, batch_size: int) -> TaskData:
         further["vocabulary"] = model.vocabulary
     if task.labels is not None:
         further["labels"] = task.labels
+    if model.pad_to is not None:
+        further["pad_to"] = model.pad_to
     data: TaskData = build(
         task.data,
         seed=settings.seed,

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from seven_bench.pruning import MaskSet, Params, denominators, layer_counts
-from seven_bench.pruning.prunable import encoder_names
+from seven_bench.pruning.prunable import encoder_names, left_out
 
 
 def small_sizes(
@@ -31,7 +31,8 @@ def small_sizes(
 
 
 def sizes(model: nn.Module, masks: MaskSet, target: float) -> dict[str, Any]:
-    """The `sparsity`, `params` and `layers` of a record.
+    """The `sparsity`, `params` and `layers` of a record, and the names of the weights that are
+    `left_out` of what may be removed.
 
     Args:
         model: the plain model.
@@ -53,4 +54,5 @@ def sizes(model: nn.Module, masks: MaskSet, target: float) -> dict[str, Any]:
         },
         "params": {"prunable": masks.total, "kept": masks.kept, "model": totals["model"]},
         "layers": layer_counts(model, masks),
+        "left_out": left_out(model, dict(masks.items())),
     }

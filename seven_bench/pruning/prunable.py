@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from torch import Tensor, nn
 
@@ -48,11 +49,29 @@ def _matches(pattern: str, name: str) -> bool:
 FAMILIES = (
     Family(
         name="timm_vit",
-        encoder=r"blocks\.\d+\.(attn\.(qkv|proj)|mlp\.fc[12])\.weight",
+        encoder=r"blocks\.\d+\.(attn\.(qkv|[qkv]_proj|proj)|mlp\.(fc[12]|fc1_[gx]))\.weight",
         qkv=r"attn\.qkv\.weight",
+        pooler=r"attn_pool\.(q|kv|proj|mlp\.fc[12])\.weight",
         patch_embedding=r"patch_embed\.proj\.weight",
         embeddings=r"(cls_token|reg_token|dist_token|pos_embed|patch_embed\..*)",
         head=r"(head|head_dist|fc_norm)\..*",
+    ),
+    Family(
+        name="cait",
+        encoder=r"(blocks\.\d+\.attn\.(qkv|proj_[lw])|blocks_token_only\.\d+\.attn\.[qkv]"
+        r"|(blocks|blocks_token_only)\.\d+\.(attn\.proj|mlp\.fc[12]))\.weight",
+        qkv=r"attn\.qkv\.weight",
+        patch_embedding=r"patch_embed\.proj\.weight",
+        embeddings=r"(cls_token|pos_embed|patch_embed\..*)",
+        head=r"head\..*",
+    ),
+    Family(
+        name="swin",
+        encoder=r"layers\.\d+\.(blocks\.\d+\.(attn\.(qkv|proj)|mlp\.fc[12])|downsample\.reduction)\.weight",
+        qkv=r"attn\.qkv\.weight",
+        patch_embedding=r"patch_embed\.proj\.weight",
+        embeddings=r"(patch_embed\..*|attn\.(relative_position_bias_table|cpb_mlp\..*))",
+        head=r"head\..*",
     ),
     Family(
         name="bert",
@@ -60,6 +79,21 @@ FAMILIES = (
         r"|intermediate\.dense|output\.dense)\.weight",
         pooler=r"pooler\.dense\.weight",
         embeddings=r"embeddings(_project)?\..*",
+        head=r"(classifier|qa_outputs)\..*",
+    ),
+    Family(
+        name="deberta",
+        encoder=r"encoder\.layer\.\d+\.(attention\.self\.((query|key|value|pos_key|pos_query|in|pos|pos_q)_proj)"
+        r"|attention\.output\.dense|intermediate\.dense|output\.dense)\.weight",
+        pooler=r"pooler\.dense\.weight",
+        embeddings=r"(embeddings|encoder\.rel_embeddings)\..*",
+        head=r"(classifier|qa_outputs)\..*",
+    ),
+    Family(
+        name="mpnet",
+        encoder=r"encoder\.layer\.\d+\.(attention\.attn\.[qkvo]|intermediate\.dense|output\.dense)\.weight",
+        pooler=r"pooler\.dense\.weight",
+        embeddings=r"(embeddings|encoder\.relative_attention_bias)\..*",
         head=r"(classifier|qa_outputs)\..*",
     ),
     Family(
@@ -71,29 +105,43 @@ FAMILIES = (
     Family(
         name="clip",
         encoder=r"(text|vision)_model\.encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12])\.weight",
+        pooler=r"vision_model\.head\.(attention\.(in_proj_weight|out_proj\.weight)|mlp\.fc[12]\.weight)",
         patch_embedding=r"vision_model\.embeddings\.patch_embedding\.weight",
         embeddings=r"(text|vision)_model\.embeddings\..*",
-        head=r"(text_projection\.weight|visual_projection\.weight|logit_scale)",
+        head=r"((text_projection|visual_projection|text_model\.head)\.(weight|bias)|logit_scale|logit_bias)",
     ),
 )
 OPTIONS = ("pooler", "patch_embedding")
+SHARED = r"albert_layer_groups\."  # one weight, many layers: gone from one, gone from all
 
 
 def family_of(model: nn.Module) -> Family:
-    """The row of `FAMILIES` whose encoder weights the model has.
+    """The row of `FAMILIES` whose encoder weights the model has; of several, that with most.
 
-    Raises: ValueError when no row matches: the model has no prunable weights that we know of.
+    Raises: ValueError when no row matches: the model has no prunable weights that we know of; or
+        its layers share their weights.
     """
     # peft puts a layer's own weight one level down
-    names = [name.replace(".base_layer.", ".") for name, _ in model.named_parameters()]
-    for family in FAMILIES:
-        if any(_matches(family.encoder, name) for name in names):
-            return family
+    names = tuple(name.replace(".base_layer.", ".") for name, _ in model.named_parameters())
+    if any(re.search(SHARED, name) for name in names):
+        raise ValueError(
+            f"model {type(model).__name__}: its layers share their weights, so what a weight is to "
+            "one of them has no score; it cannot be pruned"
+        )
+    family = _family_of(names, FAMILIES)
+    if family is not None:
+        return family
     known = ", ".join(family.name for family in FAMILIES)
     raise ValueError(
         f"model {type(model).__name__} has no prunable weights: known families are {known}; "
         "a new family is a row of FAMILIES in seven_bench/pruning/prunable.py"
     )
+
+
+@lru_cache(maxsize=64)
+def _family_of(names: tuple[str, ...], families: tuple[Family, ...]) -> Family | None:
+    found = [sum(_matches(family.encoder, name) for name in names) for family in families]
+    return families[found.index(max(found))] if any(found) else None
 
 
 def prunable_parameters(
@@ -212,6 +260,18 @@ def encoder_names(model: nn.Module) -> set[str]:
         if _matches(family.encoder, name)
         or not (isinstance(layer, _CONVOLUTIONS) or any(_matches(group, name) for group in outside))
     }
+
+
+def left_out(model: nn.Module, prunable: Params) -> list[str]:
+    """Names of the weights of matrix products and convolutions that stay whole, in order: those of
+    the head and the embeddings are not told.
+    """
+    family = family_of(model)
+    return [
+        name
+        for name in _layers(model)
+        if name not in prunable and not family.is_head(name) and not family.is_embedding(name)
+    ]
 
 
 def _refuse_left_out(model: nn.Module, family: Family) -> None:

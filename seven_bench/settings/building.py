@@ -31,8 +31,11 @@ FURTHER = (("schedule", "seven_bench.pruning.Linear"),)  # may be typed though n
 OURS = ("seven_bench.",)
 MODELS = "seven_bench.training.models."
 # A model is built of numbers, and of these words; nothing that could name a file or an address.
-WORDS = ("head", "model_type", "model_name", "hidden_act", "activation")
-WORD = re.compile(r"\w[\w.-]{0,99}")
+WORDS = (
+    "head", "model_type", "model_name", "hidden_act", "activation", "norm_rel_ebd", "pos_att_type",
+    "conv_act", "pooler_hidden_act",
+)  # fmt: skip
+WORD = re.compile(r"\w[\w.|-]{0,99}")
 # A library's own class takes what gives it its shape, and nothing else.
 SHAPE = frozenset({
     "model_name", "img_size", "in_chans", "num_classes", "patch_size", "embed_dim", "depth",

@@ -39,8 +39,10 @@ def checked(composed: Any) -> Settings:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from seven_bench.settings.by_name import expanded
+
     _check_kinds(composed)
-    composed = completed(composed)
+    composed = expanded(completed(composed))  # own data may say how long texts are
     try:
         plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:

@@ -231,6 +231,7 @@ class Model(Node):
     start: Annotated[Literal["init", "pretrained"], NAMING]
     tokenizer: Annotated[Weights, NAMING] = None
     vocabulary: Annotated[int | None, Field(ge=5, le=10**7), NAMING] = None
+    pad_to: Annotated[int | None, Field(ge=1, le=10**6), NAMING] = None  # tokens, of every prompt
     image: Annotated[ModelImage | None, NAMING] = None
     build: Annotated[Target, RECIPE]
 

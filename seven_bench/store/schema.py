@@ -188,6 +188,7 @@ class Record(_Part):
     mask_hash: Text | None
     recipe: Annotated[dict[str, Any], Words("an object")] | None = None
     small: Annotated[dict[str, Any], Words("an object")] | None = None
+    left_out: Annotated[list[Text], Words("a list of texts")] | None = None
     cost: Cost
     efficiency: Efficiency | None
     environment: Environment

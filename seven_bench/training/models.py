@@ -33,12 +33,23 @@ def text_model(*, head: str, classes: int, model_type: str, **shape: Any) -> nn.
     return from_config(_text_class(head), config)
 
 
-def clip_model(*, text: dict[str, Any], vision: dict[str, Any], projection_dim: int) -> nn.Module:
-    """CLIP's two towers (Radford et al. 2021, arXiv 2103.00020) of the shapes given."""
-    from transformers import CLIPConfig, CLIPModel
+def clip_model(
+    *, text: dict[str, Any], vision: dict[str, Any], model_type: str = "clip", **shape: Any
+) -> nn.Module:
+    """CLIP's two towers (Radford et al. 2021, arXiv 2103.00020), or SigLIP's (Zhai et al. 2023,
+    arXiv 2303.15343), of the shapes given; CLIP's has a `projection_dim`.
 
-    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=projection_dim)
-    return from_config(CLIPModel, config)
+    Raises: ValueError on another `model_type`.
+    """
+    from transformers import CLIPConfig, CLIPModel, SiglipConfig, SiglipModel
+
+    kinds: dict[str, tuple[Any, Any]] = {
+        "clip": (CLIPConfig, CLIPModel), "siglip": (SiglipConfig, SiglipModel),
+    }  # fmt: skip
+    if model_type not in kinds:
+        raise ValueError(f"model_type={model_type}: allowed are {', '.join(kinds)}")
+    config, model = kinds[model_type]
+    return from_config(model, config(text_config=text, vision_config=vision, **shape))
 
 
 def _text_class(head: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -162,9 +163,10 @@ def _fitted(
     """The state under the model's own names; what the model does not have is left out."""
     if hasattr(model, "patch_embed"):
         from timm.models import adapt_input_conv
-        from timm.models.vision_transformer import checkpoint_filter_fn
 
-        state = dict(checkpoint_filter_fn(state, model))  # type: ignore[arg-type]
+        own = sys.modules[type(model).__module__]  # each family of timm's has a function of its own
+        if (fit := getattr(own, "checkpoint_filter_fn", None)) is not None:
+            state = dict(fit(state, model))
         name = "patch_embed.proj.weight"
         if name in state and state[name].shape[1] != target[name].shape[1]:
             state[name] = adapt_input_conv(target[name].shape[1], state[name])

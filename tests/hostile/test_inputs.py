@@ -208,7 +208,7 @@ WRONG = {
     "task.kind=abc": "model=vit_digits is for image tasks, task=digits needs one for abc: ",
     "task.kind=null": "task.kind=null: allowed are image, text, clip",
     "model.kind=abc": "model=vit_digits is for abc tasks, task=digits needs one for image",
-    "+model.foo=1": "model.foo: no such key; known are build, image, kind, name, pretrained",
+    "+model.foo=1": "model.foo: no such key; known are build, image, kind, name, pad_to",
     "+start.foo=1": "start.foo: no such key; known are budget, from, kind, train, weights",
     "+finetune.foo=1": "finetune.foo: no such key; known are alpha, decay, distill",
     "+prunable.foo=1": "prunable.foo: no such key; known are include, pattern",

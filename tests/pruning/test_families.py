@@ -6,22 +6,33 @@ from dataclasses import replace
 import pytest
 import torch
 from timm.models.cait import Cait
+from timm.models.eva import Eva
 from timm.models.pvt_v2 import PyramidVisionTransformerV2
 from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
 from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
     DebertaV2Config,
     DebertaV2ForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
+    MPNetConfig,
+    MPNetForSequenceClassification,
     SiglipConfig,
     SiglipModel,
 )
 
 from seven_bench.pruning import prunable
-from seven_bench.pruning.prunable import denominators, family_of, prunable_parameters
+from seven_bench.pruning.prunable import (
+    denominators,
+    family_of,
+    left_out,
+    prunable_parameters,
+)
 from seven_bench.settings.building import build
 
 # per layer four d x d of attention and two d x 4d: 12 d^2
@@ -120,6 +131,17 @@ def small(name: str) -> torch.nn.Module:
                 return PyramidVisionTransformerV2(num_heads=(1, 1, 1, 1), **widths)
             case "swin":
                 return SwinTransformer(img_size=56, window_size=7, **tiny)
+            case "swin_v2":
+                return SwinTransformerV2(img_size=56, window_size=7, **tiny)
+            case "eva":
+                return Eva(img_size=8, patch_size=4, embed_dim=8, depth=1, num_heads=1,
+                           qkv_fused=False, swiglu_mlp=True, mlp_ratio=2)  # fmt: skip
+            case "mpnet":
+                config = MPNetConfig(intermediate_size=16, vocab_size=9, **shape)
+                return MPNetForSequenceClassification(config)
+            case "albert":
+                config = AlbertConfig(intermediate_size=16, embedding_size=4, vocab_size=9, **shape)
+                return AlbertForSequenceClassification(config)
             case "siglip_timm":
                 return VisionTransformer(
                     img_size=8, patch_size=4, embed_dim=8, depth=1, num_heads=1, global_pool="map"
@@ -130,18 +152,60 @@ def small(name: str) -> torch.nn.Module:
                 ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
                 return SiglipModel(SiglipConfig(vision_config=vision, text_config={**text, **ends}))
             case "cait":
-                return Cait(img_size=32, embed_dim=8, depth=1, num_heads=1)
+                return Cait(img_size=32, embed_dim=8, depth=1, num_heads=2)
             case _:
                 return GPT2ForSequenceClassification(GPT2Config(n_embd=8, n_layer=1, n_head=1))
 
 
+WHOLE = {  # by hand, width 8: (family, what may be removed, what is named as left out)
+    # query, key, value, output: 4 d x d; feed-forward: 2 d x 16
+    "deberta": ("deberta", 4 * 8**2 + 2 * 8 * 16, ["pooler.dense.weight"]),
+    "mpnet": ("mpnet", 4 * 8**2 + 2 * 8 * 16, []),
+    # two stages of a block each, widths 8 and 16: 12 d^2; merging: 16 x 32
+    "swin": ("swin", 12 * 8**2 + 12 * 16**2 + 16 * 32, []),
+    "swin_v2": ("swin", 12 * 8**2 + 12 * 16**2 + 16 * 32, []),
+    "siglip_timm": ("timm_vit", 12 * 8**2, [
+        "attn_pool.q.weight", "attn_pool.kv.weight", "attn_pool.proj.weight",
+        "attn_pool.mlp.fc1.weight", "attn_pool.mlp.fc2.weight",
+    ]),
+    "siglip": ("clip", 2 * (4 * 8**2 + 2 * 8 * 16), [
+        "vision_model.head.attention.in_proj_weight", "vision_model.head.attention.out_proj.weight",
+        "vision_model.head.mlp.fc1.weight", "vision_model.head.mlp.fc2.weight",
+    ]),
+    # a block of 12 d^2 and two of talking heads, h x h; two of class attention, 4 d^2 + 8 d^2
+    "cait": ("cait", 12 * 8**2 + 2 * 2**2 + 2 * 12 * 8**2, []),
+    "eva": ("timm_vit", 4 * 8**2 + 3 * 8 * 16, []),  # gated: two layers into the width, one out
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_rule_is_whole(name):
+    """What may be removed by hand, what stays whole by name; nothing is in neither."""
+    family, count, left = WHOLE[name]
+    model = small(name)
+    params = prunable_parameters(model)
+    assert family_of(model).name == family
+    assert sum(p.numel() for p in params.values()) == count
+    assert left_out(model, params) == left
+    linear = {f"{n}.weight" for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
+    others = linear - {*params} - {*left}
+    assert all(family_of(model).is_head(n) or family_of(model).is_embedding(n) for n in others)
+
+
+def test_poolers_are_an_option():
+    for name in ("deberta", "siglip", "siglip_timm"):
+        model = small(name)
+        assert left_out(model, prunable_parameters(model, ["pooler"])) == []
+
+
+def test_weights_that_several_layers_share_are_refused():
+    for pattern in (None, "ffn"):
+        with pytest.raises(ValueError, match=r"Albert.*its layers share their weights"):
+            prunable_parameters(small("albert"), pattern=pattern)
+
+
 LEFT_OUT = {
-    "deberta": ("bert", "deberta.encoder.layer.0.attention.self.key_proj.weight"),
     "pvt": ("timm_vit", "stages.0.blocks.0.attn.kv.weight, stages.0.blocks.0.attn.q.weight"),
-    "swin": ("timm_vit", "layers.1.downsample.reduction.weight would be left out"),
-    "siglip_timm": ("timm_vit", "attn_pool.kv.weight, attn_pool.mlp.fc1.weight"),
-    "siglip": ("clip", "text_model.head.weight, vision_model.head.attention.in_proj_weight"),
-    "cait": ("timm_vit", "blocks.0.attn.proj_l.weight, blocks.0.attn.proj_w.weight"),
 }
 
 
@@ -162,7 +226,7 @@ def test_a_pattern_of_the_users_own_says_what_is_meant(name):
     own = {n for n, _ in model.named_parameters() if re.search(family.encoder, n)}
     assert {*prunable_parameters(model, pattern=family.encoder)} == own
     everything = prunable_parameters(model, pattern=r"(blocks|layers?)\.\d+\.")
-    assert {*everything} > own or name in ("siglip", "siglip_timm")
+    assert {*everything} > own
     assert all(p.ndim > 1 for p in everything.values())
     sizes = denominators(model, everything)
     assert sizes["encoder"] > sum(dict(model.named_parameters())[n].numel() for n in own)

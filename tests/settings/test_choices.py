@@ -26,7 +26,9 @@ def told(group, name, key):
     return OmegaConf.load(conf_dir() / group / f"{name}.yaml")[key]
 
 
-TASKS, MODELS = choices("task"), choices("model")
+BY_NAME = ("timm", "hf", "hf_clip")  # tests/settings/test_by_name.py
+TASKS = choices("task")
+MODELS = [name for name in choices("model") if name not in BY_NAME]
 TINY = {"image": "tiny_vit", "text": "tiny_bert", "clip": "tiny_clip"}
 EASY = {"image": ["cifar10"], "text": ["glue/mnli", "squad"], "clip": ["clip/cifar10"]}
 SMALL = {  # overrides that make a model small, by the first word of its name
