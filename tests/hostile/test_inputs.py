@@ -38,7 +38,7 @@ WRONG = {
     "data_root=3": "data_root=3: allowed is a text, or null",
     "output_root=''": "output_root=: allowed is a path",
     "+trainer.momentun=1": "trainer.momentun: no such key; known are accelerator,",
-    "+foo=1": "foo: no such key; known are control,",
+    "+foo=1": "foo: no such key; known are calibration, control,",
     "+task.foo=1": "task.foo: no such key; known are classes,",
     "shard=abc": "shard=abc: allowed is i/n",
     "shard=0/4": "shard=0/4: allowed is i/n",
