@@ -1,10 +1,12 @@
 """What timm says of a classifier: image size, normalisation, weights; and whether it can be pruned.
 
-timm and torch are slow to import: what they say is kept, by their versions, in the cache folder.
+timm and torch are slow to import: what they say is kept in the cache folder, by timm's version and
+by the rules for what can be pruned.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -13,7 +15,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from seven_bench import __version__
 from seven_bench.errors import ConfigError
 from seven_bench.settings.digests import cache_folder
 from seven_bench.settings.model import as_folder
@@ -41,13 +42,21 @@ def facts_of(name: str) -> TimmFacts:
         file = as_folder(name)
     except ValueError as error:
         raise ConfigError(f"model.name={shown(name)}: allowed is {error}") from error
-    known = cache_folder() / "timm" / f"{version('timm')}-{__version__}" / f"{file}.json"
+    known = cache_folder() / "timm" / f"{version('timm')}-{_rules()}" / f"{file}.json"
     found = _kept(known)
     if found is None:
         found = _ask(name)
         with suppress(OSError):  # without room or leave to keep it, it is asked again
             replace_file(known, json.dumps(asdict(found)).encode())
     return found
+
+
+@cache
+def _rules() -> str:
+    """A hash of what an answer depends on beside timm."""
+    here = Path(__file__)
+    files = (here, here.parents[1] / "pruning" / "prunable.py")
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def _kept(path: Path) -> TimmFacts | None:
