@@ -331,6 +331,7 @@ def _cost(
         "seconds": {
             "scoring": scoring.seconds,
             "training": trained.seconds,
+            "validation": trained.validation_seconds,
             "evaluation": evaluation,
             "total": time.perf_counter() - began,
         },

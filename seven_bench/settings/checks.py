@@ -62,6 +62,7 @@ def checked(composed: Any) -> Settings:
     _check_machine(settings)
     _check_finetune(settings)
     _check_compile(settings)
+    _check_validation(settings)
     _check_temperature(settings)
     _check_augment(settings)
     _check_packages(settings)
@@ -209,6 +210,14 @@ def _check_finetune(settings: Settings) -> None:
             )
         if find_spec("peft") is None:
             raise ConfigError(f"finetune=lora needs a package: {install_line('lora')}")
+
+
+def _check_validation(settings: Settings) -> None:
+    if settings.select == "best" and settings.trainer.validate_every is None:
+        raise ConfigError(
+            "trainer.validate_every=null: select=best chooses by validation; allowed is a whole "
+            "number of epochs from 1"
+        )
 
 
 def _check_compile(settings: Settings) -> None:

@@ -75,6 +75,7 @@ def decisive_part(settings: Settings) -> Plain:
     _add_contents(part, settings)
     part["start"], part["finetune"] = _start(settings, "run_id"), _finetune(settings, "run_id")
     part["trainer"]["threads"] = threads(settings)
+    _add_validation(part, settings)
     for key, old in LEDGER.items():
         _drop(part, key.split("."), old)
     return part
@@ -88,6 +89,7 @@ def recipe_part(settings: Settings) -> Plain:
     part = by_role(settings, (Role.RECIPE,))
     part["task"]["data"].pop("workers", None)
     part["trainer"]["threads"] = threads(settings)
+    _add_validation(part, settings)
     if not needs_dense(settings):
         part.pop("start", None)
     _add_contents(part, settings)
@@ -98,6 +100,18 @@ def recipe_part(settings: Settings) -> Plain:
     for key, old in LEDGER.items():
         _drop(part, key.split("."), old)
     return dict(_flat(part))
+
+
+def _add_validation(part: Plain, settings: Settings) -> None:
+    """How often one looks at validation decides nothing, but where the best epoch is measured."""
+    if settings.select == "last":
+        return
+    stated = {"trainer": settings.trainer, "start": settings.start.train}
+    for key, trainer in stated.items():
+        if trainer is None or trainer.validate_every == 1 or key not in part:
+            continue
+        place = part[key] if key == "trainer" else part[key].setdefault("train", {})
+        place["validate_every"] = trainer.validate_every
 
 
 def _add_contents(part: Plain, settings: Settings) -> None:

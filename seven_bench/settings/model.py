@@ -282,6 +282,8 @@ class Trainer(Node):
     devices: Annotated[int, Field(ge=1, le=1024), RECIPE]
     threads: Annotated[int | None, Field(ge=1, le=4096), RECIPE]
     deterministic: Annotated[bool, RECIPE]
+    # of a run's identity where it chooses: see identity._add_validation
+    validate_every: Annotated[int | None, Field(ge=1, le=10**6), PLACE] = 1
     checkpoint_every: Annotated[float, Field(ge=0, le=10**9), PLACE]
 
 

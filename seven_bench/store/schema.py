@@ -107,10 +107,11 @@ class ExampleEquivalents(_Part):
 
 
 class Seconds(_Part):
-    """Wall-clock time."""
+    """Wall-clock time. `validation` is within `training`."""
 
     scoring: Amount | None
     training: Amount | None
+    validation: Amount | None = None
     evaluation: Amount | None
     total: Amount | None
 

@@ -46,6 +46,7 @@ class Recipe:
     accumulate: int = 1
     precision: str = "32-true"
     compile: bool = False
+    validate_every: int | None = 1
     first_step: int = 0
 
 

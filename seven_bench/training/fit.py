@@ -27,6 +27,7 @@ from seven_bench.training.finetune import Recipe, implementation, optimizer_step
 from seven_bench.training.module import TaskModule
 from seven_bench.training.progress import RunBar
 from seven_bench.training.pruning_callback import PruningCallback
+from seven_bench.training.validation import Validation
 
 State = dict[str, Tensor]
 
@@ -46,6 +47,7 @@ class Trained:
     best_epoch: int
     examples: int
     seconds: float
+    validation_seconds: float = 0.0
     optimizer: str | None = None
     zero_shot: dict[str, float] = field(default_factory=dict)
 
@@ -129,7 +131,9 @@ def fit(module: TaskModule, data: TaskData, pruning: PruningCallback, context: C
     if not module.recipe.max_epochs:
         return _untrained(module, pruning)
     best, checkpoint = BestEpoch(context, pruning), context.checkpoint
-    callbacks: list[pl.Callback] = [pruning, PruningCurves(pruning), best, *context.callbacks]
+    validation = Validation(module.recipe.validate_every)
+    watching: list[pl.Callback] = [PruningCurves(pruning), best, validation]
+    callbacks: list[pl.Callback] = [pruning, *watching, *context.callbacks]
     resume = None
     if checkpoint is not None:
         callbacks.append(checkpoint)
@@ -163,6 +167,7 @@ def fit(module: TaskModule, data: TaskData, pruning: PruningCallback, context: C
         best_epoch=best.epoch or trainer.current_epoch,
         examples=_examples(module.recipe, data.size("train"), trainer.global_step),
         seconds=time.perf_counter() - began + (checkpoint.seconds if checkpoint else 0.0),
+        validation_seconds=validation.seconds,
         optimizer=implementation(trainer.optimizers[0]),
     )
 
