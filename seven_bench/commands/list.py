@@ -179,7 +179,8 @@ def _tables() -> list[Table]:
         "What goes together",
         "method", "timing", "other timings", "masking", *PATTERNS,
         caption=f"Distributions by pattern, the method's own first: {letters}. "
-        "N:M patterns fix sparsity at 0.5. Controls (control=) are for timing before.",
+        "N:M patterns fix sparsity at 0.5. Controls (control=) are for timing before, reinit and "
+        "permute_layers for rounds too.",
     )  # fmt: skip
     rows = matrix(methods)
     for row in rows:

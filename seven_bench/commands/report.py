@@ -30,8 +30,8 @@ examples:
   seven-bench report outputs --out report --at 0.95 --methods snip,seven_pre,seven_pre_signed
 
 DIR gets index.html (one file, opens without a network), results.csv (a row a run), table.md,
-table.tex, figures/ (each as PNG, SVG and PDF), and items.md where runs keep their predictions.
-Damaged records are named and left out. Without any record the exit status is 1.
+table.tex, figures/ (each as PNG, SVG and PDF), overlap.csv of masks, and items.md where runs keep
+their predictions. Damaged records are named and left out. Without any record the exit status is 1.
 """
 
 

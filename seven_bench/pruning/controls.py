@@ -7,6 +7,7 @@ its three ends, the score and the batches that go in and the masks that come out
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from torch import Tensor
 from seven_bench.pruning import PATTERNS, Counts, MaskSet, Observation, Params, Score, make_masks
 from seven_bench.pruning.units import Structure
 
+#: A weight's place in a stack of layers: `encoder.layer.` `3` `.output.dense.weight`.
+LAYER = re.compile(r"(?P<stack>(?:.*\.)?(?:layers?|blocks)\.)(?P<layer>\d+)(?P<part>\..+)")
 LABELS = ("labels", "start_positions", "end_positions")
 EXCHANGED = ("shuffle", "quota_swap")  # the method's layer counts, in places that are not its own
 
@@ -51,38 +54,40 @@ class Control:
 
     def start(self, params: Params) -> Params:
         """Copies of the weights before scoring, where `masks` puts them back."""
-        if self.name not in EXCHANGED:
+        if self.name not in (*EXCHANGED, "permute_layers"):
             return {}
         return {name: p.detach().clone() for name, p in params.items()}
 
     def masks(
-        self,
-        masks: MaskSet,
-        params: Params,
-        start: Params,
-        pattern: str | Structure,
-        redraw: Callable[[], None],
+        self, masks: MaskSet, params: Params, start: Params, pattern: str | Structure
     ) -> MaskSet:
-        """The masks to train with, applied to the weights to train from.
+        """The masks to train with; weights are put back where they are others.
 
         Args:
             masks: those of the method, applied already.
             params: the model's prunable weights, written to.
             start: what `start` gave.
             pattern: of `PATTERNS`, or a model's structure; its units stay whole.
+        """
+        for name, weight in start.items():
+            params[name].data.copy_(weight)
+        if self.name in EXCHANGED:
+            masks = exchanged(masks, self.name, start, pattern, self.seed, self.stacked)
+        return masks
+
+    def weights(self, params: Params, redraw: Callable[[], None]) -> None:
+        """Changes the weights to train from, which are whole.
+
+        Args:
+            params: the model's prunable weights, written to.
             redraw: gives the whole model new random weights.
         """
         if self.name == "reinit":
             torch.manual_seed(self.seed)
             redraw()
-        elif self.name in EXCHANGED:
-            masks = exchanged(masks, self.name, start, pattern, self.seed, self.stacked)
-            for name, parameter in params.items():
-                parameter.data.copy_(start[name])
-        else:
-            return masks
-        masks.apply_(params)
-        return masks
+        elif self.name == "permute_layers":
+            for name, weight in permuted(params, self.seed).items():
+                params[name].data.copy_(weight)
 
 
 class Altered(Score):
@@ -162,6 +167,31 @@ def as_weights(layers: Params, stacked: Collection[str]) -> Params:
         elif weight not in whole:
             whole[weight] = torch.cat([layers[f"{weight}/{part}"] for part in "qkv"])
     return whole
+
+
+def permuted(params: Params, seed: int) -> Params:
+    """The weights with those of whole layers in each other's places, one order a stack of layers;
+    what is in no layer stays.
+
+    Raises: ValueError where the layers of a stack are not alike.
+    """
+    stacks: dict[str, dict[int, dict[str, Tensor]]] = {}
+    for name, weight in params.items():
+        if found := LAYER.match(name):
+            layers = stacks.setdefault(found["stack"], {})
+            layers.setdefault(int(found["layer"]), {})[found["part"]] = weight.detach()
+    generator = torch.Generator().manual_seed(seed)
+    moved: Params = {}
+    for stack, layers in stacks.items():
+        shapes = [{part: w.shape for part, w in layer.items()} for layer in layers.values()]
+        if any(shape != shapes[0] for shape in shapes):
+            raise ValueError(f"control=permute_layers: layers of {stack} are not alike")
+        order = torch.randperm(len(layers), generator=generator).tolist()
+        numbers = sorted(layers)
+        for here, there in zip(numbers, order, strict=True):
+            source = layers[numbers[there]]
+            moved |= {f"{stack}{here}{part}": w.clone() for part, w in source.items()}
+    return moved
 
 
 def corrupted(batches: Iterable[dict[str, Any]], seed: int) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from seven_bench.results.groups import DRAW, REPLICATE
+from seven_bench.results.groups import DENSE, DRAW, REPLICATE
 from seven_bench.results.recipes import PREFIX, recipe_columns
 from seven_bench.store.files import CONFIG
 from seven_bench.store.finished import read_config
@@ -99,10 +99,33 @@ def split_cells(records: pd.DataFrame) -> list[Cell]:
     """The cells of collected records."""
     if records.empty:
         return []
+    records = _against_dense(records)
     cells = []
     for cell_id, runs in records.groupby("cell_id", sort=True):
         cells.append(Cell(str(cell_id), runs.sort_values(REPLICATE), _read_config(runs["folder"])))
     return cells
+
+
+#: Runs that share these, and a recipe, are a pruned one and the dense one beside it.
+_BESIDE = ["task", "model", "start", "finetune", "metric.name", "metric.split", "metric.epoch"]
+
+
+def _against_dense(records: pd.DataFrame) -> pd.DataFrame:
+    """The records with the main metric less that of the dense run of the same recipe and seeds, as
+    a metric more: `metrics.accuracy_against_dense`.
+    """
+    told = records[records["recipe_id"] != ""]
+    keys = [*_BESIDE, "recipe_id", *REPLICATE]
+    dense = told[told["pruner"] == DENSE].drop_duplicates(keys)
+    pruned = told[told["pruner"] != DENSE]
+    beside = pruned.merge(dense[[*keys, "metric.value"]], on=keys, suffixes=("", "_dense"))
+    if beside.empty:
+        return records
+    gained = beside["metric.value"] - beside["metric.value_dense"]
+    by_run = pd.DataFrame({"run_id": beside["run_id"], "name": beside["metric.name"], "by": gained})
+    columns = by_run.pivot_table(index="run_id", columns="name", values="by", aggfunc="first")
+    columns.columns = [f"metrics.{name}_against_dense" for name in columns.columns]
+    return records.merge(columns, left_on="run_id", right_index=True, how="left")
 
 
 def _read_config(folders: Iterable[str]) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from seven_bench.pruning.control_names import CONTROLS
 from seven_bench.pruning.patterns import PATTERNS
 from seven_bench.results.groups import DENSE
 from seven_bench.results.published import Row
@@ -47,7 +48,7 @@ class Suite:
                 return Filling(reason=f"the suite has no pattern {row.pattern}")
             if row.sparsity is None:
                 return Filling(reason="the source states no sparsity")
-        if row.control != "none" and self._timing(row.method) != "before":
+        if row.method != DENSE and self._timing(row.method) not in CONTROLS[row.control]:
             return Filling(reason="the suite's controls are for methods before training")
         if row.epochs == 0:
             return Filling(reason="the suite trains at least an epoch")
@@ -88,7 +89,7 @@ def _lists(cell: Mapping[str, Any], row: Row) -> bool:
         return False
     if row.pattern != (cell.get("pattern") or "unstructured") and pruned:
         return False
-    if row.control != (cell.get("control") or "none"):
+    if not _holds(cell.get("control") or "none", row.control):
         return False
     return all(
         value is None or key not in cell or _holds(cell[key], value)

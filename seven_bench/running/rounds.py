@@ -25,9 +25,9 @@ from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet
 from seven_bench.pruning.schedules import steps_of
 from seven_bench.running.job import Below, Cost, Job
-from seven_bench.running.scoring import score_and_prune
+from seven_bench.running.scoring import alter_weights, score_and_prune
 from seven_bench.settings.identity import dense_pruner
-from seven_bench.settings.model import Settings
+from seven_bench.settings.model import Control, Settings
 from seven_bench.settings.validity import unpruned
 from seven_bench.store.files import REWIND
 from seven_bench.store.finished import open_run
@@ -45,13 +45,18 @@ def level_below(settings: Settings) -> Settings | None:
     if rounds is None or settings.sparsity == 0:
         return None
     if lower := ladder(rounds.fraction, settings.sparsity, rounds.of)[:-1]:
-        return settings.model_copy(update={"sparsity": lower[-1]})
+        return _uncontrolled(settings, lower[-1])
     return bottom(settings) if rewind_time(settings) else unpruned(settings, dense_pruner())
 
 
 def bottom(settings: Settings) -> Settings:
     """The settings of this method's own run that removes nothing."""
-    return settings.model_copy(update={"sparsity": 0.0})
+    return _uncontrolled(settings, 0.0)
+
+
+def _uncontrolled(settings: Settings, sparsity: float) -> Settings:
+    """A round below: what a control changes, it changes in the last one."""
+    return settings.model_copy(update={"sparsity": sparsity, "control": Control(name="none")})
 
 
 def ladder(fraction: float | None, target: float, of: str = "remaining") -> list[float]:
@@ -137,5 +142,6 @@ def prune_below(job: Job, below: Below) -> tuple[MaskSet, Cost]:
     rounds = job.settings.pruner.rounds
     if rounds is not None and rounds.rewind is not None:
         model.load_state_dict(rewound)
+        alter_weights(job)
         masks.apply_({name: parameter.data for name, parameter in job.params.items()})
     return masks, cost

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -118,9 +119,6 @@ def score_and_prune(job: Job, masks: MaskSet | None = None) -> tuple[MaskSet, Co
         same_masks,
     )
 
-    def redraw() -> None:
-        module.model.load_state_dict(build(settings.model.build).state_dict())
-
     state, start = random_state(), control.start(params)
     masks = prune_before(
         pruner,
@@ -131,10 +129,24 @@ def score_and_prune(job: Job, masks: MaskSet | None = None) -> tuple[MaskSet, Co
         examples.mean,
         module.examples,
     )
-    masks = control.masks(masks, params, start, method.pattern, redraw)
+    masks = control.masks(masks, params, start, method.pattern)
+    control.weights(params, partial(_redraw, job))
+    masks.apply_(params)
     bill = examples.bill(method.score.needs)
     restore_random_state(state)
     return masks, Cost(bill, time.perf_counter() - began)
+
+
+def alter_weights(job: Job) -> None:
+    """Changes weights as the run's control says: those that a last round is rewound to."""
+    state = random_state()
+    control = Control(job.settings.control.name, _scoring_seed(job.settings))
+    control.weights(job.params, partial(_redraw, job))
+    restore_random_state(state)
+
+
+def _redraw(job: Job) -> None:
+    job.module.model.load_state_dict(build(job.settings.model.build).state_dict())
 
 
 class Calibration:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_serializer, model_validator
 
+from seven_bench.pruning.control_names import CONTROLS
 from seven_bench.pruning.distributions import DISTRIBUTIONS
 from seven_bench.pruning.needs import NEEDS
 from seven_bench.pruning.patterns import PATTERNS
@@ -21,9 +22,6 @@ LONGEST = 100  # characters of a name
 
 Kind = Literal["image", "text", "clip"]
 Timing = Literal["none", "before", "during", "rounds", "after"]
-ControlName = Literal[
-    "none", "shuffle", "reinit", "invert", "corrupt_labels", "quota_swap", "quota_swap_reverse"
-]
 Examples = Annotated[int, Field(ge=1, le=10**9)]
 BatchSize = Annotated[int, Field(ge=1, le=2**20)]
 Epochs = Annotated[int, Field(ge=1, le=10**6)]
@@ -348,10 +346,12 @@ if TYPE_CHECKING:
     PatternName = str
     DistributionName = str
     NeedName = str
-else:  # a new pattern, distribution or need is a row of its table and nothing here
+    ControlName = str
+else:  # a new pattern, distribution, need or control is a row of its table and nothing here
     PatternName = Literal[tuple(PATTERNS)]
     DistributionName = Literal[tuple(DISTRIBUTIONS)]
     NeedName = Literal[tuple(NEEDS)]
+    ControlName = Literal[tuple(CONTROLS)]
 Parts = Annotated[tuple[Literal["pooler", "patch_embedding"], ...], Field(strict=False)]
 
 

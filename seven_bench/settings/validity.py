@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 
 from seven_bench.errors import ConfigError
+from seven_bench.pruning.control_names import CONTROLS
 from seven_bench.pruning.needs import NEEDS
 from seven_bench.pruning.patterns import PATTERNS
 from seven_bench.pruning.schedules import steps_of
@@ -214,8 +215,12 @@ def _check_control(control: str, pruner: Pruner, pattern: str, distribution: str
     if control == "none":
         return
     reason = ""
-    if pruner.timing != "before":
+    if pruner.timing not in (timings := CONTROLS[control]):
         reason = f"pruner={pruner.name} prunes {pruner.timing}; controls are for before"
+        if timings != ("before",):
+            reason = f"pruner={pruner.name} prunes {pruner.timing}; allowed is {', '.join(timings)}"
+    elif pruner.rounds is not None and pruner.rounds.rewind != "start":
+        reason = f"pruner.rounds.rewind={pruner.rounds.rewind or 'null'}; allowed is start"
     elif control == "corrupt_labels" and not any(NEEDS[need].sees_labels for need in pruner.needs):
         reason = f"pruner={pruner.name} looks at no labels"
     elif control.startswith("quota_swap") and pattern != "unstructured":

@@ -56,7 +56,7 @@ def test_a_row_becomes_keys(changes: dict[str, Any], words: str) -> None:
         ({"pattern": "nm_1_2"}, "the suite has no pattern nm_1_2"),
         ({"sparsity": None}, "the source states no sparsity"),
         (
-            {"method": "lth", "control": "reinit"},
+            {"method": "lth", "control": "shuffle"},
             "the suite's controls are for methods before training",
         ),
         ({"epochs": 0.0}, "the suite trains at least an epoch"),

@@ -473,3 +473,20 @@ def test_another_form_of_a_method_is_held_against_the_same_number(tmp_path: Path
         if item.pairs and item.claim.above.task == "glue/mrpc"
     ]
     assert {item.claim.above.method for item in claims} == {"seven_pre_signed"}
+
+
+def test_what_is_published_as_a_difference_to_dense_is_paired_with_ours(tmp_path: Path) -> None:
+    """Figure 2 of the tickets: magnitude's mask at 0.7 costs MRPC 12.68 points."""
+    paper = read_paper(PAPERS / "bert_tickets.yaml")
+    recipe = {"trainer.max_epochs": 3}
+    for name, value, other in (("dense", 0.85, {}), ("magnitude", 0.7232, {"sparsity": 0.7}),
+                               ("magnitude", 0.5, {"sparsity": 0.7, "epochs": 1})):  # fmt: skip
+        epochs = {"epochs": 3, "recipe": {**recipe, "trainer.max_epochs": other.get("epochs", 3)}}
+        write_cell(tmp_path, name, around(value), **{**epochs, **other}, distribution="global")
+    cells = split_cells(collect([tmp_path]).records)
+    (row,) = [row for row in paper.rows if row.task == "glue/mrpc" and row.method == "magnitude"]
+    assert (row.metric, row.value) == ("accuracy_against_dense", pytest.approx(-0.1268))
+    (checked,) = check_rows(replace(paper, rows=(row,)), cells)
+    assert checked.ours.n == 5 and checked.others == 0, "one has no dense run of its recipe"
+    assert checked.ours.mean == pytest.approx(-0.1268) and checked.ours.std < 1e-9
+    assert checked.gap == pytest.approx(0)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from seven_bench.baselines.magnitude import MagnitudeScore
 from seven_bench.baselines.snip import SnipScore
+from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet, Observation, Params, Score, prune
-from seven_bench.pruning.controls import Inverted, MagnitudeQuotas, corrupted, exchanged
+from seven_bench.pruning.controls import (
+    Inverted,
+    MagnitudeQuotas,
+    corrupted,
+    exchanged,
+    permuted,
+)
 from seven_bench.running.run import run
 from seven_bench.store.masks import load_masks
 from tests.conftest import SHORT
@@ -156,3 +165,61 @@ def test_reinit_draws_other_weights_of_the_same_kind(make_config):
     living = one != 0
     assert bool((living == (other != 0)).all()), "another mask"
     assert float((one - other)[living].abs().mean()) > 0.005, "the same weights"
+
+
+def test_layers_change_places_by_hand():
+    """Each stack has an order of its own, which all parts of a layer share; a pooler stays."""
+    params = {
+        f"{tower}.layers.{layer}.{part}.weight": torch.full((2, 2), 10.0 * layer + offset)
+        for tower in ("text", "vision")
+        for layer in range(5)
+        for offset, part in enumerate(("fc1", "fc2"))
+    }
+    params["pooler.dense.weight"] = torch.ones(2, 2)
+    moved = permuted(params, 1)
+    assert moved.keys() == params.keys() - {"pooler.dense.weight"}
+    orders = []
+    for tower in ("text", "vision"):
+        one, two = (
+            [int(moved[f"{tower}.layers.{layer}.{part}.weight"][0, 0]) for layer in range(5)]
+            for part in ("fc1", "fc2")
+        )
+        assert sorted(one) == [0, 10, 20, 30, 40] and two == [value + 1 for value in one]
+        orders.append(one)
+    assert orders[0] != orders[1] and orders[0] != sorted(orders[0])
+    unlike = {"blocks.0.a.weight": torch.ones(2), "blocks.1.a.weight": torch.ones(3)}
+    with pytest.raises(ValueError, match=r"layers of blocks\. are not alike"):
+        permuted(unlike, 0)
+
+
+def test_controls_of_rounds_change_the_last_one_alone(make_config):
+    """A ticket's mask with other weights: drawn anew, or those of other layers. Trained for no step
+    to speak of."""
+    found = {}
+    for control in ("none", "reinit", "permute_layers"):
+        config = make_config(
+            "start=init", "pruner=lth", f"control={control}", "sparsity=0.3", "trainer.lr=1e-12",
+            "trainer.max_epochs=1", "trainer.max_steps=1", "logger=none", "progress=false",
+        )  # fmt: skip
+        record = run(config)
+        folder = f"{config.output_root}/runs/{record['run_id']}"
+        found[control] = record["mask_hash"], load_file(f"{folder}/model.safetensors")
+    assert len({mask for mask, _ in found.values()}) == 1
+    levels = [path.parent.name for path in Path(config.output_root).glob("runs/*/*/*/*/*")]
+    assert sorted(levels) == ["s0", "s0.2", "s0.3", "s0.3", "s0.3"], "a round below is not shared"
+    own, drawn, moved = (state for _, state in found.values())
+    fc1 = [f"blocks.{layer}.mlp.fc1.weight" for layer in range(4)]
+    where = {name: own[name] != 0 for name in fc1}
+    assert all(torch.equal(drawn[name] != 0, where[name]) for name in fc1)
+    for name in fc1:
+        near = [
+            torch.allclose(moved[name][both], own[other][both], atol=1e-9)
+            for other in fc1
+            if (both := where[name] & where[other]).any()
+        ]
+        assert sum(near) == 1, "the weights of one layer, and of one alone"
+        assert not torch.allclose(drawn[name][where[name]], own[name][where[name]], atol=1e-3)
+    with pytest.raises(ConfigError, match=r"rounds\.rewind=1ep; allowed is start"):
+        make_config("pruner=lth", "control=reinit", "pruner.rounds.rewind=1ep")
+    with pytest.raises(ConfigError, match="prunes during; allowed is before, rounds"):
+        make_config("pruner=seven_dyn", "control=reinit")
