@@ -22,6 +22,7 @@ from seven_bench.errors import ConfigError
 
 VERBS = {
     "list": "what there is to choose from, and what goes with what",
+    "tune": "as many trials of settings for every method, before they are compared",
     "report": "finished runs as a page, tables and figures",
     "compare": "runs beside the numbers of a paper",
     "collect": "the records of many runs as one Parquet or CSV file",

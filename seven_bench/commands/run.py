@@ -8,10 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -30,7 +32,7 @@ WANTS_TRACE = os.environ.get(FULL_ERROR) == "1"  # as the user set it, before `m
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
 def task(composed: DictConfig) -> float | None:
-    """One run of a composed config; returns its main metric.
+    """One run of a composed config; returns its value on validation.
 
     A single run that fails ends the process here, a job of a multirun raises: the sweeper goes on
     and reports.
@@ -54,6 +56,7 @@ def perform(composed: DictConfig) -> float | None:
     """Checks a config and does its run, unless that is done; says how it ended in one line."""
     from seven_bench.settings.checks import checked
     from seven_bench.settings.identity import identify
+    from seven_bench.store.record import validation_value
     from seven_bench.store.run_folder import BusyError, RunFolder
 
     settings = checked(composed)
@@ -84,8 +87,7 @@ def perform(composed: DictConfig) -> float | None:
                 "write in)"
             ) from error
     print(f"{verb}: {summary(record)} | {folder.path}", flush=True)
-    value: float = record["metric"]["value"]
-    return value
+    return validation_value(record, settings.objective)
 
 
 def begun(settings: Settings) -> str:
@@ -112,13 +114,13 @@ def summary(record: dict[str, Any]) -> str:
     )
 
 
-def main() -> None:
-    """Hydra's part of the command line: one run, or with -m many."""
+def main(sweepers: Sequence[type[Sweeper]] = ()) -> None:
+    """Hydra's part of the command line: one run, or with -m many. `sweepers`: further ones."""
     from seven_bench.commands import sweeper
 
     os.environ[FULL_ERROR] = "1"  # Hydra then raises to us instead of printing a long story
     OmegaConf.register_new_resolver("verbs", describe_verbs, replace=True)  # of `--help`
-    sweeper.register()
+    sweeper.register(*sweepers)
     logging.captureWarnings(True)
     logging.getLogger("hydra").setLevel(logging.WARNING)  # its launchers repeat every override
     task()

@@ -250,9 +250,9 @@ def _show_failures(failures: Sequence[Failure]) -> None:
         print(f"  {failure.command}\n    {failure.reason}", file=sys.stderr)
 
 
-def register() -> None:
-    """Makes the sweeper and the plug-ins' configs known to Hydra, as if they were installed in its
-    plugins' namespace.
+def register(*further: type[Sweeper]) -> None:
+    """Makes the sweeper, further ones and the plug-ins' configs known to Hydra, as if they were
+    installed in its plugins' namespace.
     """
     try:
         import hydra_plugins
@@ -260,8 +260,11 @@ def register() -> None:
         hydra_plugins = sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))
         hydra_plugins.__path__ = []
     module = ModuleType(PLUGIN_MODULE)
-    vars(module)["SuiteSweeper"] = SuiteSweeper
+    kinds: tuple[type[Sweeper], ...] = (SuiteSweeper, *further)
+    for kind in kinds:
+        vars(module)[kind.__name__] = kind
     sys.modules[PLUGIN_MODULE] = module
     vars(hydra_plugins)["seven_bench"] = module
-    Plugins.instance().register(SuiteSweeper)
+    for kind in kinds:
+        Plugins.instance().register(kind)
     Plugins.instance().register(PluginsSearchPath)

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from seven_bench.results.recipes import identify_recipe
-from seven_bench.store.files import RECORD, STATUS
+from seven_bench.store.files import RECORD, STATUS, TRIALS
 from seven_bench.store.finished import FinishedRun, RunError, open_run
 from seven_bench.store.integrity import find_damage
 from seven_bench.store.record import RecordError, is_sealed, read_record
@@ -51,16 +51,21 @@ def find_records(roots: Iterable[str | Path]) -> list[Path]:
         if root.is_file():
             paths = [root]
         elif root.is_dir():
-            paths = sorted(
-                Path(folder, RECORD)
-                for folder, _, files in os.walk(root)  # which follows no link to a folder
-                if RECORD in files
-            )
+            paths = sorted(Path(folder, RECORD) for folder, files in _walk(root) if RECORD in files)
         else:
             raise FileNotFoundError(f"no such file or folder: {root}")
         for path in paths:
             found.setdefault(os.path.realpath(path), path)
     return list(found.values())
+
+
+def _walk(root: Path) -> Iterator[tuple[str, list[str]]]:
+    """Folders at or below a root, with their files; no link to a folder is followed. Below a folder
+    of tuning are trials, which are results only where it is asked for itself.
+    """
+    for folder, below, files in os.walk(root):
+        below[:] = [name for name in below if not Path(folder, name, TRIALS).exists()]
+        yield folder, files
 
 
 def collect(roots: Iterable[str | Path], unsealed: bool = False) -> Collected:
@@ -154,7 +159,7 @@ def find_unfinished(roots: Iterable[str | Path]) -> list[tuple[Path, str]]:
     """Folders at or below `roots` that have a status and no record, with their state."""
     found: dict[str, tuple[Path, str]] = {}
     for root in map(Path, roots):
-        for folder, _, files in os.walk(root):
+        for folder, files in _walk(root):
             if STATUS in files and RECORD not in files:
                 path = Path(folder)
                 found.setdefault(os.path.realpath(path), (path, _read_state(path / STATUS)))

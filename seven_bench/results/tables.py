@@ -223,6 +223,8 @@ def describe_recipe(group: Group) -> list[str]:
             "bold and nothing is tested."
         ]
     sentences = []
+    if tuned := describe_tuning(group):
+        sentences.append(tuned)
     if group.differing:
         told = ", ".join(f"{key} {value}" for key, value in group.differing.items())
         sentences.append(
@@ -237,6 +239,19 @@ def describe_recipe(group: Group) -> list[str]:
         told = "1 run is" if one else f"{group.repeated} runs are"
         sentences.append(f"{told} left out that other machines repeat.")
     return sentences
+
+
+def describe_tuning(group: Group) -> str:
+    """By how many trials settings were chosen; empty where none were."""
+    runs = pd.concat([group.dense, group.runs])
+    trials = runs.get("recipe.tuning.trials", pd.Series(dtype=float)).dropna()
+    if trials.empty:
+        return ""
+    return (
+        f"Tuned: every method by {int(trials.iloc[0])} trials in the space "
+        f"{runs['recipe.tuning.space'].iloc[0]}, by validation and seeds that are not shown here; "
+        "their cost is in the bill."
+    )
 
 
 def describe_unsealed(group: Group) -> str:

@@ -171,6 +171,7 @@ def _work(
     record = _record(settings, identity, model, masks)
     record["metric"], record["metrics"] = _metrics(settings, data, trained, best, last)
     record["metrics"].update(trained.zero_shot)
+    record["validation"] = {"last": trained.last_validation, "best": trained.best_validation}
     record["cost"] = _cost(settings, scoring, trained, evaluation, began, needed)
     record["environment"] = environment(
         threads(settings), device.deterministic, all_versions(settings)
@@ -313,18 +314,20 @@ def _cost(
     began: float,
     needed: Needed,
 ) -> dict[str, Any]:
-    """Example equivalents and seconds; the rounds below and the start are counted once each."""
+    """Example equivalents and seconds; the rounds below, the start, and the trials by which
+    settings were chosen are counted once each."""
     start = needed.start["cost"]["example_equivalents"]["total"] if needed.start else 0
     rounds = 0
     if needed.below is not None:
         below = needed.below["cost"]["example_equivalents"]
-        rounds = below["total"] - below["start"]
+        rounds = below["total"] - below["start"] - below.get("tuning", 0)
     examples = {
         "scoring": scoring.examples,
         # a teacher looks at every example too
         "training": (4 if settings.finetune.distill else 3) * trained.examples,
         "rounds": rounds,
         "start": start,
+        "tuning": settings.tuning.examples,
     }
     return {
         "example_equivalents": {**examples, "total": sum(examples.values())},

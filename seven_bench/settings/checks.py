@@ -56,7 +56,7 @@ def checked(composed: Any) -> Settings:
     settings = settings.model_copy(update={"sparsity": round(settings.sparsity, 9)})
     settings = resolve(settings)
     check_schedule(settings.pruner)
-    check_metric(settings.task)
+    check_metric(settings.task, settings.objective)
     _check_name(settings)
     _check_folds(settings)
     _check_machine(settings)

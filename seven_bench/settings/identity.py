@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from seven_bench.settings.conf import choice
-from seven_bench.settings.model import Finetune, Prunable, Pruner, Settings, Start, as_folder
+from seven_bench.settings.model import (
+    Finetune,
+    Prunable,
+    Pruner,
+    Settings,
+    Start,
+    Tuning,
+    as_folder,
+)
 from seven_bench.settings.node import Role, as_plain, by_role, read
 from seven_bench.settings.packages import method_versions, other_versions
 from seven_bench.settings.renamed import as_first_named
@@ -36,6 +44,7 @@ LEDGER: dict[str, Any] = {
     "trainer.augment": NO_AUGMENT, "start.train.augment": NO_AUGMENT,
     "calibration.seed": None, "data.split_seed": 0,
     "trainer.compile": False, "start.train.compile": False,
+    "tuning.trials": 0, "tuning.space": None, "tuning.chosen": [], "tuning.examples": 0,
 }  # fmt: skip
 NAMED_SEEDS = ("calibration", "data")  # groups of settings that hold seeds and nothing else
 
@@ -99,7 +108,13 @@ def recipe_part(settings: Settings) -> Plain:
     part["finetune"] = _without_distillation(settings.finetune, part["finetune"])
     for key, old in LEDGER.items():
         _drop(part, key.split("."), old)
-    return dict(_flat(part))
+    return _without_chosen(settings, dict(_flat(part)))
+
+
+def _without_chosen(settings: Settings, part: Plain) -> Plain:
+    """What trials chose is told apart by how it was chosen, and not by what came out."""
+    left_out = {*settings.tuning.chosen, "tuning.chosen", "tuning.examples"}
+    return {key: value for key, value in part.items() if key not in left_out}
 
 
 def _add_validation(part: Plain, settings: Settings) -> None:
@@ -133,7 +148,7 @@ def method_part(settings: Settings) -> Plain:
     """What a run's method is, by dotted key, without what a table has a column for."""
     part = by_role(settings, (Role.METHOD,))
     _add_method(part, settings)
-    return dict(_flat(part))
+    return _without_chosen(settings, dict(_flat(part)))
 
 
 def _add_method(part: Plain, settings: Settings) -> None:
@@ -155,6 +170,7 @@ def dense_start(settings: Settings) -> Settings:
     changes: Plain = {
         "finetune": read(Finetune, choice("finetune/full")),
         "trainer": start.train,
+        "tuning": Tuning(),
     }
     if from_random(settings.pruner) and start.kind == "dense":
         begin = {"kind": "init", "from": "init"}

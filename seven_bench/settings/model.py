@@ -234,6 +234,9 @@ class Model(Node):
     build: Annotated[Target, RECIPE]
 
 
+#: What trials may choose: how weights are trained, and a method's own numbers.
+TUNABLE = r"trainer\.\w+|pruner\.(score|schedule)\.\w+"
+Tunable = Annotated[str, Field(pattern=f"^({TUNABLE})$")]
 Stretch = Annotated[str, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?(it|ep)$")]
 
 
@@ -388,6 +391,7 @@ class Pruner(Node):
     """A method. `pattern` and `distribution` are its own, for a run that asks for no others;
     `distributions` (null: all) are those that its score allows. `needs` and `compared` are what the
     score's class says of itself: what it is shown, and where its scores can be held against others.
+    `tune`: what of it `seven-bench tune` varies, and in what space (`settings.space`).
     """
 
     name: Annotated[Name, COLUMN]
@@ -409,6 +413,7 @@ class Pruner(Node):
     masking: Annotated[Literal["hard", "rewire", "regrow", "straight_through"], METHOD] = "hard"
     begin: Annotated[Literal["dense", "random"], METHOD] = "dense"
     takes_step: Annotated[bool, METHOD] = False
+    tune: Annotated[dict[str, Any], NAMING] = Field(default={})
     rounds: Rounds | None = None
     small: Small | None = None
 
@@ -429,6 +434,18 @@ class Logger(Node):
     tags: Texts = ()
 
 
+class Tuning(Node):
+    """How settings were chosen, for a run that `seven-bench tune` has written: by so many trials in
+    a space of settings. What was `chosen` is then no recipe of its own: methods tuned alike are
+    held against each other. `examples`: what the trials cost, in example equivalents.
+    """
+
+    trials: Annotated[int, Field(ge=0, le=10**6), RECIPE] = 0
+    space: Annotated[Name | None, RECIPE] = None
+    chosen: Annotated[tuple[Tunable, ...], Field(strict=False), RECIPE] = ()
+    examples: Annotated[float, Field(ge=0, le=1e30), RECIPE] = 0.0
+
+
 class Settings(Node):
     """All settings of a run, resolved. `pattern` and `distribution` are those that are used; they
     are null for a run that prunes nothing.
@@ -441,11 +458,13 @@ class Settings(Node):
     distribution: Annotated[DistributionName | None, COLUMN]
     seed: Annotated[Seed, COLUMN]
     calibration: CalibrationDraw = CalibrationDraw()
+    tuning: Tuning = Tuning()
     prunable: Annotated[Prunable, METHOD]
     select: Annotated[Literal["best", "last"], COLUMN]
     data_root: Annotated[Folder | None, PLACE]
     output_root: Annotated[Folder, PLACE]
     suite: Annotated[Name, PLACE]
+    objective: Annotated[Name | None, PLACE] = None
     plugins: Annotated[tuple[PackageName, ...], Field(strict=False), PLACE] = ()
     progress: Annotated[bool, PLACE]
     dry_run: Annotated[bool, PLACE]

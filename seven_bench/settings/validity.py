@@ -265,8 +265,8 @@ def check_schedule(pruner: Pruner) -> None:
         )
 
 
-def check_metric(task: Task) -> None:
-    """The metric of tables is one that is measured. Raises: ConfigError."""
+def check_metric(task: Task, objective: str | None = None) -> None:
+    """The metric of tables, and a tuner's, is one that is measured. Raises: ConfigError."""
     known = task.module.arguments.get("metrics") or MEASURED.get(task.module.path)
     if not known:
         return  # a module that is not ours
@@ -276,6 +276,8 @@ def check_metric(task: Task) -> None:
         raise ConfigError(
             f"task.metric.name={task.metric.name}: allowed are {', '.join(known)}, loss"
         )
+    if objective is not None and objective not in (*known, "loss"):
+        raise ConfigError(f"objective={objective}: allowed are {', '.join(known)}, loss, or null")
 
 
 def scoring_steps(pruner: Pruner) -> int:

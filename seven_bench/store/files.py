@@ -11,6 +11,7 @@ REWIND = "rewind.safetensors"  # weights of a step that rounds go back to
 CHECKPOINT = "last.ckpt"  # while the run is at work
 SENTINELS = "sentinels.json"  # an analysis made later
 PREDICTIONS = "predictions.safetensors"  # what was predicted for each scored example
+TRIALS = "trials.journal"  # in a folder of tuning: what lies below it are trials, and no results
 PACKED = "model.packed.safetensors"
 CSR = "model.csr.safetensors"
 ONNX = "model.onnx"

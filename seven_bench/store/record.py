@@ -91,6 +91,16 @@ def _as_plain(value: Any, place: str) -> Any:
     raise TypeError(f"{place} is a {type(value).__name__}, which JSON cannot hold")
 
 
+def validation_value(record: Mapping[str, Any], objective: str | None = None) -> float | None:
+    """What a run returns to a tuner: a metric (null: the main one) on validation, never on test, of
+    the epoch that is measured. None where none was taken: a run of no epochs, or an earlier one.
+    """
+    metric = record["metric"]
+    found = (record.get("validation") or {}).get(metric["epoch"]) or {}
+    value = found.get(objective or metric["name"])
+    return None if value is None else float(value)
+
+
 def read_record(path: str | Path, unsealed: bool = False) -> dict[str, Any]:
     """Read one `result.json`, check every field of its schema, and its seal.
 

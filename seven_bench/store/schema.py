@@ -103,6 +103,7 @@ class ExampleEquivalents(_Part):
     training: Amount | None
     rounds: Amount | None
     start: Amount | None
+    tuning: Amount | None = None
     total: Amount | None
 
 
@@ -186,6 +187,7 @@ class Record(_Part):
     )
     metric: Metric
     metrics: Metrics
+    validation: Annotated[dict[str, dict[str, Scalar]], Words("an object of objects")] | None = None
     mask_hash: Text | None
     recipe: Annotated[dict[str, Any], Words("an object")] | None = None
     small: Annotated[dict[str, Any], Words("an object")] | None = None

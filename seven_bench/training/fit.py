@@ -36,7 +36,7 @@ State = dict[str, Tensor]
 class Trained:
     """The plain model's state, and its masks, after the last and after the best epoch; epochs
     count from 1, and 0 is a run of no epochs. `optimizer`: how it computed, in a word of
-    `finetune.implementation`; None of no epochs.
+    `finetune.implementation`; None of no epochs, which have no `validation` metrics either.
     """
 
     last: State
@@ -49,6 +49,8 @@ class Trained:
     seconds: float
     validation_seconds: float = 0.0
     optimizer: str | None = None
+    last_validation: dict[str, float] = field(default_factory=dict)
+    best_validation: dict[str, float] = field(default_factory=dict)
     zero_shot: dict[str, float] = field(default_factory=dict)
 
 
@@ -65,23 +67,34 @@ class BestEpoch(pl.Callback):
         self.value, self.epoch = -math.inf, 0
         self.state: State = {}
         self.masks = MaskSet()
+        self.scores: dict[str, float] = {}  # on validation, of the best epoch
+        self.last_scores: dict[str, float] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not self.pruning.pruner.reached or trainer.sanity_checking:
+        if trainer.sanity_checking:
+            return
+        self.last_scores = {
+            name.removeprefix("validation/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("validation/")
+        }
+        if not self.pruning.pruner.reached:
             return
         value = self.sign * float(trainer.callback_metrics[self.metric])
         if value >= self.value or not self.state:
             self.value, self.epoch = value, trainer.current_epoch + 1
             self.state = snapshot(pl_module)  # type: ignore[arg-type]
-            self.masks = self.pruning.masks
+            self.masks, self.scores = self.pruning.masks, self.last_scores
 
     def state_dict(self) -> dict[str, Any]:
         best = {"value": self.value, "epoch": self.epoch, "state": self.state}
-        return {**best, "masks": dict(self.masks)}
+        scores = {"scores": self.scores, "last_scores": self.last_scores}
+        return {**best, **scores, "masks": dict(self.masks)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.value, self.epoch = state_dict["value"], state_dict["epoch"]
         self.state, self.masks = state_dict["state"], MaskSet(state_dict["masks"])
+        self.scores, self.last_scores = state_dict["scores"], state_dict["last_scores"]
 
 
 def snapshot(module: TaskModule) -> State:
@@ -169,6 +182,8 @@ def fit(module: TaskModule, data: TaskData, pruning: PruningCallback, context: C
         seconds=time.perf_counter() - began + (checkpoint.seconds if checkpoint else 0.0),
         validation_seconds=validation.seconds,
         optimizer=implementation(trainer.optimizers[0]),
+        last_validation=best.last_scores,
+        best_validation=best.scores or best.last_scores,
     )
 
 
