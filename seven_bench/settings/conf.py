@@ -71,7 +71,7 @@ def plugged_in() -> tuple[ConfSource, ...]:
 
 def _of_entry_point(point: EntryPoint) -> ConfSource:
     package, *below = point.value.split(".")
-    folder = package_folder(package).joinpath(*below, "conf")
+    folder = plugin_folder(package).joinpath(*below, "conf")
     whose = f"{point.dist.name} {point.dist.version}" if point.dist else package
     if not folder.is_dir():
         raise ConfigError(f"{whose}: its entry point {GROUP} says {point.value}: no {folder}")
@@ -90,7 +90,7 @@ def declare(folders: Iterable[str | Path], packages: Iterable[str]) -> None:
     global _declared
     named = tuple(packages)
     for package in named:
-        package_folder(package)
+        plugin_folder(package)
     _declared = ()
     given = tuple(ConfSource(Path(folder).absolute(), str(folder), named) for folder in folders)
     for source in given:
@@ -114,12 +114,15 @@ def declare_arguments(arguments: Iterable[str]) -> None:
     declare(folders, [value for key, _, value in given if key == "--plugin"])
 
 
-def package_folder(package: str) -> Path:
+def plugin_folder(package: str) -> Path:
     """Where a package (or a module of one file) lies; its code is not run.
 
     Raises: ConfigError when it is not on Python's path.
     """
-    spec = find_spec(package)
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):  # ValueError: of `__main__`
+        spec = None
     places = [*(spec.submodule_search_locations or ())] if spec is not None else []
     if spec is not None and spec.origin is not None and not places:
         places = [str(Path(spec.origin).parent)]

