@@ -19,6 +19,7 @@ TARGETS = {
     "csr": "a CPU model whose linear layers skip zeros where that is measured to be faster",
     "smaller": "a model without its removed heads and neurons (extra `smaller`; pattern=head, ...)",
     "nm": "2:4 on an NVIDIA GPU that supports it (a run with pattern=nm_2_4)",
+    "hf": "a folder that transformers or timm open without this package, with a model card",
     "onnx": "an ONNX file with the zeros in it (extra `onnx`)",
     "latency": "no file: dense, csr and smaller, where they are there, timed in turns",
 }
@@ -29,14 +30,17 @@ EPILOG = (
 Every export is checked: its logits are held against those of the run's model, and a file that does
 not agree is not left behind. smaller is up to three things: model.smaller.safetensors, which
 `seven_bench.export.smaller.load_smaller` opens; model.smaller.pt2, a program of torch.export; and
-model.smaller/, a folder for transformers, where its config can say the shape. All but packed are
-timed beside the dense model, at the batch sizes given; what was measured goes into the run's
-record, under `efficiency`, and so into the report. Measure on a machine that does nothing else.
+model.smaller/, a folder for transformers, where its config can say the shape. All but packed
+and hf are timed beside the dense model, at the batch sizes given; what was measured goes into the
+run's record, under `efficiency`, and so into the report. Measure on a machine that does nothing
+else. hf is the folder hf/: `from_pretrained`, or timm's `local-dir:`, opens it; its README.md says
+how, and the command that puts it on the hub.
 
 examples:
   seven-bench export outputs/runs/digits/vit_digits/seven_pre/s0.9 --to packed
   seven-bench export outputs/runs/glue-sst2 --to csr --batch 1 32 128
   seven-bench export outputs/runs/digits --to latency
+  seven-bench export outputs/runs/glue-sst2 --to hf
 """
 )
 

@@ -50,12 +50,14 @@ class ClipData(ImageData):
                 f"{len(self.class_names)} class names in the data, {self.options['classes']} wanted"
             )
         prompts = [self.options["prompt"].format(_readable(name)) for name in self.class_names]
-        tokenizer = tokenizer_for(self.options["tokenizer"], prompts, self.options["vocabulary"])
+        self.tokenizer = tokenizer_for(
+            self.options["tokenizer"], prompts, self.options["vocabulary"]
+        )
         form: dict[str, Any] = {"padding": True, "max_length": 77}
         names = ["input_ids", "attention_mask"]
         if (pad_to := self.options.get("pad_to")) is not None:
             form, names = {"padding": "max_length", "max_length": pad_to}, ["input_ids"]
-        tokens = tokenizer(prompts, truncation=True, **form).convert_to_tensors("pt")
+        tokens = self.tokenizer(prompts, truncation=True, **form).convert_to_tensors("pt")
         chosen = {name: tokens[name] for name in names}
         return {name: Prompted(split, chosen) for name, split in splits.items()}
 

@@ -36,6 +36,8 @@ class GlueData(TextData):
             "test": _joined([self._texts(rows[split], split) for split in scored]),
         }
         texts, _ = parts["train"]
+        label = rows["train"].features.get("label")
+        self.class_names = [*(getattr(label, "names", None) or ())]
         self.tokenizer = self.make_tokenizer(text for column in texts for text in column)
         splits: Splits = {name: self._dataset(*part) for name, part in parts.items()}
         if len(scored) > 1:

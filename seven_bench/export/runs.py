@@ -6,6 +6,7 @@ import copy
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from seven_bench.data.making import make_data
 from seven_bench.export.csr import choose, load_sparse, make_sparse, save_sparse
+from seven_bench.export.hf import Result, open_hf, save_hf
 from seven_bench.export.onnx import run_onnx, save_onnx
 from seven_bench.export.semi_structured import DTYPE, check_semi_structured, make_semi_structured
 from seven_bench.export.smaller import (
@@ -36,11 +38,13 @@ from seven_bench.measure.latency import BUSY, Seconds, busy_cores, time_in_turns
 from seven_bench.pruning import PATTERNS
 from seven_bench.pruning.structure import structure_of
 from seven_bench.pruning.units import Structure
+from seven_bench.results.collect import find_finished
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import stored
 from seven_bench.settings.identity import threads
 from seven_bench.store.files import (
     CSR,
+    HF,
     LOCK,
     ONNX,
     ORDINARY,
@@ -60,7 +64,7 @@ from seven_bench.training.start import finished_model
 
 NAMES = {"packed": PACKED, "csr": CSR, "onnx": ONNX, "smaller": SMALLER}
 TOLERANCE = {  # of the logits' largest size
-    "packed": 0.0, "csr": 1e-4, "onnx": 1e-4, "nm": 5e-2, "smaller": 1e-5,
+    "packed": 0.0, "csr": 1e-4, "onnx": 1e-4, "nm": 5e-2, "smaller": 1e-5, "hf": 0.0,
 }  # fmt: skip
 LATENCY = "latency"  # no file: what is there is timed
 REPEATS = 31  # of what is timed for itself
@@ -89,7 +93,7 @@ class Loaded:
     """
 
     def __init__(self, run: FinishedRun, data_root: str | None = None) -> None:
-        self.folder, self.sealed = run.folder, run.sealed
+        self.folder, self.sealed, self.record = run.folder, run.sealed, run.record
         self.run_id: str = run.record["run_id"]
         self.settings = stored(run.folder)
         if data_root is not None:
@@ -130,10 +134,11 @@ def export_run(
     run = Loaded(finished, data_root)
     makers: dict[str, Callable[[Loaded, Sequence[int]], Exported]] = {
         "packed": _packed, "csr": _csr, "nm": _semi_structured, "onnx": _onnx,
-        "smaller": _smaller, LATENCY: _latency,
+        "smaller": _smaller, LATENCY: _latency, "hf": _hf,
     }  # fmt: skip
     done = makers[target](run, batches)
-    _remember(run, done)
+    if target != "hf":  # nothing of it is measured
+        _remember(run, done)
     return done
 
 
@@ -288,6 +293,31 @@ def _structure(run: Loaded) -> Structure:
 def _answer(module: TaskModule, batch: Batch) -> Tensor:
     with torch.inference_mode():
         return module.logits(module.model, batch)
+
+
+def _hf(run: Loaded, batches: Sequence[int]) -> Exported:
+    """The folder is there when its library has opened it, and its logits are the run's."""
+    batch = run.data.example_batch(max(batches))
+    wanted, folder = run.logits(batch), run.folder / HF
+    with tempfile.TemporaryDirectory(prefix=".hf", dir=run.folder) as place:
+        draft = Path(place, HF)
+        draft.mkdir()
+        result = Result(run.record, _seeds(run))
+        save_hf(run.module.model, run.settings, run.data, result, draft)
+        opened = copy.deepcopy(run.module)
+        opened.model = open_hf(run.module.model, draft)
+        difference = _check("hf", _answer(opened, batch), wanted, None)
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.replace(folder)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    return Exported(run.run_id, "hf", folder, size, difference, remark=f"in {folder}")
+
+
+def _seeds(run: Loaded) -> dict[int, float]:
+    """The metric of the finished runs of its cell that lie beside it, itself included, by seed."""
+    beside, _ = find_finished([run.folder.parent], not run.sealed)
+    own = [one.record for one in beside if one.record["cell_id"] == run.record["cell_id"]]
+    return {record["seed"]: float(record["metric"]["value"]) for record in own}
 
 
 def _latency(run: Loaded, batches: Sequence[int]) -> Exported:

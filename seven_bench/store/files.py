@@ -15,6 +15,7 @@ TRIALS = "trials.journal"  # in a folder of tuning: what lies below it are trial
 PACKED = "model.packed.safetensors"
 CSR = "model.csr.safetensors"
 ONNX = "model.onnx"
+HF = "hf"  # a folder that transformers or timm open
 SMALLER = "model.smaller.safetensors"
 PROGRAM = "model.smaller.pt2"
 ORDINARY = "model.smaller"  # a folder

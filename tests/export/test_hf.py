@@ -1,0 +1,132 @@
+"""`export --to hf`: folders that transformers and timm open without this package."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from seven_bench.export import runs as exports
+from seven_bench.running.run import run
+from seven_bench.store.finished import open_run
+from tests.data.synthetic import write_for
+
+FAMILIES = {  # task: model, class that opens it, the keys of its inputs
+    "glue/rte": ("tiny_bert", "AutoModelForSequenceClassification"),
+    "squad": ("tiny_bert", "AutoModelForQuestionAnswering"),
+    "clip/cifar10": ("tiny_clip", "CLIPModel"),
+    "cifar10": ("tiny_vit", ""),
+}
+OPEN = """
+import sys
+sys.modules["seven_bench"] = None  # importing it would fail
+import torch
+from safetensors.torch import load_file, save_file
+folder, kind, place = sys.argv[1:]
+inputs = load_file(place + "/inputs.safetensors")
+if kind:
+    import transformers
+    model = getattr(transformers, kind).from_pretrained(folder).eval()
+else:
+    import timm
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+with torch.no_grad():
+    found = model(**inputs) if kind else model(inputs["pixel_values"])
+if kind == "CLIPModel":
+    found = found.logits_per_image
+elif kind == "AutoModelForQuestionAnswering":
+    found = torch.stack([found.start_logits, found.end_logits], 1)
+elif kind:
+    found = found.logits
+save_file({"logits": found.contiguous()}, place + "/logits.safetensors")
+"""
+
+
+def finish(make_config, tmp_path, task: str, model: str, *more: str) -> Path:
+    config = make_config(
+        f"task={task}", f"model={model}", "start=init", "pruner=magnitude", "sparsity=0.8",
+        f"data_root={tmp_path}/data", "trainer.max_epochs=0", "logger=none",
+        "trainer.accelerator=cpu", "trainer.threads=1", *more,
+    )  # fmt: skip
+    return tmp_path / "runs" / run(config)["run_id"]
+
+
+def elsewhere(folder: Path, kind: str, inputs: dict, place: Path) -> torch.Tensor:
+    """The folder's logits in a process that has no seven_bench."""
+    save_file({name: value.contiguous() for name, value in inputs.items()},
+              place / "inputs.safetensors")  # fmt: skip
+    command = [sys.executable, "-I", "-c", OPEN, str(folder), kind, str(place)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=place, timeout=240)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return load_file(place / "logits.safetensors")["logits"]
+
+
+@pytest.mark.parametrize("task", FAMILIES)
+def test_another_program_has_the_same_logits(task, make_config, tmp_path):
+    model, kind = FAMILIES[task]
+    write_for(task, tmp_path / "data")
+    folder = finish(make_config, tmp_path, task, model)
+    done = exports.export_run(open_run(folder), "hf", [4])
+    assert done.difference == 0 and done.path == folder / "hf"
+    assert not [*folder.glob(".hf*")]
+    loaded = exports.Loaded(open_run(folder))
+    torch.set_num_threads(1)
+    batch = loaded.data.example_batch(4)
+    keys = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
+    inputs = {**batch, **batch.get("prompts", {})}
+    inputs = {name: inputs[name] for name in keys if name in inputs}
+    found, wanted = elsewhere(folder / "hf", kind, inputs, tmp_path), loaded.logits(batch)
+    assert found.shape == wanted.shape
+    assert float((found - wanted).abs().max()) <= 1e-6 * max(1, float(wanted.abs().max()))
+    saved = load_file(folder / "hf" / "model.safetensors")
+    for name, mask in loaded.masks.items():
+        assert int(saved[name][~mask].count_nonzero()) == 0
+    if kind:
+        from transformers import AutoTokenizer
+
+        words = AutoTokenizer.from_pretrained(folder / "hf")("a fine film")
+        assert words["input_ids"] == loaded.data.tokenizer("a fine film")["input_ids"]
+
+
+def test_labels_and_the_card(make_config, tmp_path):
+    write_for("glue/rte", tmp_path / "data")
+    folder = finish(make_config, tmp_path, "glue/rte", "tiny_bert")
+    exports.export_run(open_run(folder), "hf", [2])
+    config = json.loads((folder / "hf" / "config.json").read_text())
+    assert config["id2label"] == {"0": "c0", "1": "c1"} and config["label2id"]["c1"] == 1
+    card = (folder / "hf" / "README.md").read_text()
+    assert "one seed, so nothing is known of the spread" in card
+    other = finish(make_config, tmp_path, "glue/rte", "tiny_bert", "seed=1")
+    exports.export_run(open_run(folder), "hf", [2])
+    card = (folder / "hf" / "README.md").read_text()
+    values = [open_run(one).record["metric"]["value"] for one in (folder, other)]
+    mean, deviation = sum(values) / 2, abs(values[0] - values[1]) / 2**0.5
+    assert f"over seeds 0, 1: {mean:.4f} ± {deviation:.4f}" in card
+    _, head, body = card.split("---\n", 2)
+    head = yaml.safe_load(head)
+    assert head["pipeline_tag"] == "text-classification" and head["library_name"] == "transformers"
+    (result,) = head["model-index"][0]["results"]
+    assert result["metrics"][0]["value"] == values[0]
+    record = open_run(folder).record
+    for name in ("prunable", "encoder", "non_embedding", "model"):
+        assert f"| {100 * record['sparsity'][name]:.2f} % |" in body
+    assert "`magnitude`" in body and "AutoModelForSequenceClassification.from_pretrained" in body
+    assert "hf upload YOUR-NAME/tiny_bert-glue-rte-magnitude-s0.8 ." in body
+
+
+def test_the_digits_vit_opens_in_timm(make_config, tmp_path):
+    """Of timm's class, not of a name that timm has: its arguments go along."""
+    config = make_config(
+        "start=init", "pruner=snip", "trainer.max_epochs=0", "logger=none", "trainer.threads=1",
+        "pruner.calibration.examples=32", "trainer.accelerator=cpu",
+    )  # fmt: skip
+    folder = tmp_path / "runs" / run(config)["run_id"]
+    assert exports.export_run(open_run(folder), "hf", [2]).difference == 0
+    config = json.loads((folder / "hf" / "config.json").read_text())
+    assert config["model_args"]["embed_dim"] == 64 and config["num_classes"] == 10
+    assert config["pretrained_cfg"]["input_size"] == [1, 8, 8]
+    assert "timm.create_model" in (folder / "hf" / "README.md").read_text()
