@@ -64,7 +64,9 @@ def save_hf(
             tokenizer.save_pretrained(str(folder))
     else:
         _save_timm(model, settings, labels, folder)
-    (folder / "README.md").write_text(card(settings, result, labels), encoding="utf-8")
+    (folder / "README.md").write_text(
+        card(settings, result, labels, type(model).__name__), encoding="utf-8"
+    )
 
 
 def open_hf(model: nn.Module, folder: Path) -> nn.Module:
@@ -122,7 +124,7 @@ def _save_timm(model: nn.Module, settings: Settings, labels: Sequence[str], fold
         "architecture": architecture,
         "num_classes": classes,
         "model_args": arguments,
-        "pretrained_cfg": _timm_input(image, colours, classes),
+        "pretrained_cfg": _timm_input(model, image, colours, classes),
     }
     if labels:
         config["label_names"] = list(labels)
@@ -131,7 +133,8 @@ def _save_timm(model: nn.Module, settings: Settings, labels: Sequence[str], fold
     write_tensors(state, folder / "model.safetensors", {"format": "pt"})
 
 
-def _timm_input(image: ModelImage, colours: int, classes: int) -> dict[str, Any]:
+def _timm_input(model: nn.Module, image: ModelImage, colours: int, classes: int) -> dict[str, Any]:
+    own: Any = getattr(model, "pretrained_cfg", None) or {}
     return {
         "input_size": [colours, image.size, image.size],
         "fixed_input_size": True,
@@ -141,8 +144,8 @@ def _timm_input(image: ModelImage, colours: int, classes: int) -> dict[str, Any]
         "crop_pct": 1.0,
         "num_classes": classes,
         "custom_load": False,
-        "first_conv": "patch_embed.proj",
-        "classifier": "head",
+        "first_conv": own.get("first_conv", "patch_embed.proj"),
+        "classifier": own.get("classifier", "head"),
     }
 
 
@@ -160,8 +163,10 @@ def _shape(model: nn.Module) -> dict[str, Any]:
 # ---- The card
 
 
-def card(settings: Settings, result: Result, labels: Sequence[str]) -> str:
-    """A model card: a YAML head as the hub reads it, then what a reader wants to know."""
+def card(settings: Settings, result: Result, labels: Sequence[str], kind: str) -> str:
+    """A model card: a YAML head as the hub reads it, then what a reader wants to know; `kind` is
+    the name of the model's class.
+    """
     task, record, params = settings.task, result.record, result.record["params"]
     head = yaml.safe_dump(_head(settings, result), sort_keys=False, allow_unicode=True)
     sparsity = "\n".join(
@@ -193,7 +198,7 @@ fast, as the dense one, unless a format or a kernel makes use of the zeros.
 ## Load it
 
 ```python
-{_how_to_load(settings)}
+{_how_to_load(settings, kind)}
 ```
 
 Trained and measured by seven_bench, run `{_code(record["run_id"])}`,
@@ -265,12 +270,12 @@ def _spread(result: Result) -> str:
     )
 
 
-def _how_to_load(settings: Settings) -> str:
+def _how_to_load(settings: Settings, kind: str) -> str:
     task = settings.task
     if task.kind == "image":
         return 'import timm\n\nmodel = timm.create_model("local-dir:.", pretrained=True).eval()'
     if task.kind == "clip":
-        kinds, prompt = ("CLIPModel", "AutoTokenizer, CLIPImageProcessor, CLIPModel"), ""
+        kinds, prompt = (kind, f"AutoTokenizer, CLIPImageProcessor, {kind}"), ""
         template = task.data.arguments.get("prompt")
         if isinstance(template, str):
             prompt = f"\nprompt = {json.dumps(template)}  # of each class"
