@@ -233,15 +233,19 @@ def _failed(jobs: Sequence[Job], returned: Sequence[JobReturn]) -> list[Failure]
 
 
 def _show_table(folders: Iterable[Path]) -> None:
-    from seven_bench.results.collect import collect
+    from seven_bench.results.collect import DEBUG, collect
     from seven_bench.results.tables import render_terminal
     from seven_bench.terminal import console as make_console
 
     paths = list(folders)
     if paths:
         console = make_console()
-        for table in render_terminal(collect(paths).records):
-            console.print(table)
+        found = collect(paths)
+        if not found.records.empty:
+            for table in render_terminal(found.records):
+                console.print(table)
+        if debug := sum(reason == DEBUG for _, reason in found.damaged):
+            print(f"{debug} went through with debug=true: no results, and in no table")
 
 
 def _show_failures(failures: Sequence[Failure]) -> None:

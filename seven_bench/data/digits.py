@@ -40,7 +40,8 @@ class DigitsData(TaskData):
         images, labels = self._read()
         chosen = self._choose(labels)
         return {
-            name: Digits(pixel_values=images[i], labels=labels[i]) for name, i in chosen.items()
+            name: Digits(pixel_values=images[i], labels=labels[i])
+            for name, i in ((name, self.some(indices)) for name, indices in chosen.items())
         }
 
     def _read(self) -> tuple[Tensor, Tensor]:

@@ -28,6 +28,7 @@ class GlueData(TextData):
     def load(self) -> Splits:
         scored = list(self.options.get("scored", ["validation"]))
         rows = load_rows(self.files, self.hub, ("train", *scored), self.hub_config)
+        rows = self.shortened(rows)
         train, held_out = self.hold_out(len(rows["train"]))
         whole = self._texts(rows["train"], "train")
         parts = {

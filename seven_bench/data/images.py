@@ -177,7 +177,7 @@ class ImageData(TaskData):
         return str(self.options.get("scored", "test"))
 
     def _rows(self) -> Any:
-        rows = load_rows(self.files, self.hub, ("train", self.scored))
+        rows = self.shortened(load_rows(self.files, self.hub, ("train", self.scored)))
         feature = rows["train"].features.get(self.options["label_column"])
         self.class_names = list(getattr(feature, "names", None) or [])
         return rows
@@ -207,7 +207,8 @@ class ImageData(TaskData):
 
     def _load_lazily(self) -> Splits:
         if self.files and not parquet_files(self.files["train"]):
-            parts = {split: _image_folder(path) for split, path in self.files.items()}
+            whole = {split: _image_folder(path) for split, path in self.files.items()}
+            parts = {s: (self.some(files), self.some(ls)) for s, (files, ls) in whole.items()}
             self.class_names = _synset_names(self.files["train"])
         else:
             rows = self._rows()

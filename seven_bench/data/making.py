@@ -7,6 +7,7 @@ from typing import Any
 from seven_bench.data.augment import Augment
 from seven_bench.data.task_data import TaskData
 from seven_bench.settings.building import build
+from seven_bench.settings.debug import EXAMPLES
 from seven_bench.settings.model import Settings
 from seven_bench.settings.sources import local_files
 from seven_bench.settings.weights import tokenizer_source
@@ -39,6 +40,7 @@ def make_data(settings: Settings, batch_size: int) -> TaskData:
         **further,
     )
     data.classes = task.classes
+    data.most = EXAMPLES if settings.debug else None
     if (chosen := settings.trainer.augment).changes:
         data.augment = Augment(task.classes, **chosen.model_dump())
     return data

@@ -68,7 +68,8 @@ class OwnImages(TaskData):
                 seed, most = self.split_seed, self.options["train_examples"]
                 rows = divided(keys, given, seed, most)
             for name, chosen in rows.items():
-                parts[name] = self._dataset(images, torch.tensor(labels), torch.tensor(chosen))
+                some = torch.tensor(self.some(chosen))
+                parts[name] = self._dataset(images, torch.tensor(labels), some)
         return parts
 
     def _table(self, path: Path) -> tuple[Files, list[int], list[bytes]]:

@@ -26,7 +26,10 @@ class OwnText(TextData):
         texts, labels = rows.pop("train")
         keys = ["\0".join(row).encode() for row in zip(*texts, strict=True)]
         seed, most = self.split_seed, self.options.get("train_examples")
-        for split, chosen in divided(keys, rows, seed, most).items():
+        for split, (given, theirs) in rows.items():
+            rows[split] = [self.some(column) for column in given], self.some(theirs)
+        for split, found in divided(keys, rows, seed, most).items():
+            chosen = self.some(found)
             rows[split] = (
                 [[column[row] for row in chosen] for column in texts],
                 [labels[row] for row in chosen],

@@ -31,7 +31,7 @@ class SquadData(TextData):
     """
 
     def load(self) -> Splits:
-        rows = load_rows(self.files, self.hub, ("train", "validation"))
+        rows = self.shortened(load_rows(self.files, self.hub, ("train", "validation")))
         for split, part in rows.items():
             _check(part, self.place(split))
         train, held_out = self._split(rows["train"])

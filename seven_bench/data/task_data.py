@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 import torch
@@ -16,6 +16,7 @@ from seven_bench.errors import ConfigError
 from seven_bench.ranks import rank, world
 
 Splits = dict[str, Dataset[Any]]
+S = TypeVar("S", bound=Any)  # a sequence
 LEAST = 2  # examples that can be learned from: with one there is nothing to tell apart
 
 
@@ -51,6 +52,7 @@ class TaskData(pl.LightningDataModule):
         self.files, self.hub, self.hub_config = files, hub, hub_config
         self.workers, self.options, self.split_seed = workers, options, split_seed
         self.classes: int | None = None  # labels are below it, where it is known
+        self.most: int | None = None  # examples of a split, where it is only to be seen to work
         self.augment: Augment | None = None  # of training batches, and of no others
 
     def load(self) -> Splits:
@@ -68,6 +70,19 @@ class TaskData(pl.LightningDataModule):
     def hold_out(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Indices of train and validation among `size` examples; see `samplers.hold_out`."""
         return hold_out(size, self.options.get("train_examples"), self.split_seed)
+
+    def shortened(self, rows: dict[str, Any]) -> dict[str, Any]:
+        """Rows of `datasets` by split: some of them where `most` says so, else all."""
+        return {
+            split: part if self.most is None else part.select(self.some(range(len(part))))
+            for split, part in rows.items()
+        }
+
+    def some(self, values: S) -> S:
+        """A sequence, or, where `most` says so, as many of it, from its beginning to its end."""
+        if self.most is not None:
+            values = values[:: -(-len(values) // self.most)]
+        return values
 
     def place(self, split: str) -> str:
         """What a message calls a split by the hub's name: its file, or its name on the hub."""

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seven_bench.errors import install_line
 from seven_bench.export.answer import Answer, input_names
 from seven_bench.pruning.structure import Coupling, attribute, coupled_layers
 from seven_bench.pruning.units import Group, Structure
@@ -60,7 +61,7 @@ def make_smaller(
         unit than the structure table says.
     """
     if find_spec("torch_pruning") is None:
-        raise ValueError("torch_pruning is not installed: pip install 'seven-bench[smaller]'")
+        raise ValueError(f"torch_pruning is not installed: {install_line('smaller')}")
     import torch_pruning
 
     model = module.model

@@ -12,6 +12,7 @@ as one: what does not lie side by side (weights, gradients) is copied so first.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -79,6 +80,8 @@ class Fused:
                     torch._foreach_copy_([t.view(-1) for t in tensors], list(cut))
 
     def _can_compile(self, groups: tuple[Params, ...], constants: tuple[float, ...]) -> bool:
+        if os.environ.get("TORCH_COMPILE_DISABLE") == "1":  # torch's own switch
+            return False
         first = [next(iter(group.values())).detach().reshape(-1) for group in groups]
         where = first[0].device
         if where not in self._compiles:

@@ -22,6 +22,7 @@ from seven_bench.store.schema import FIELDS, NUMERIC
 WHOLE_COLUMNS = ("layers",)
 #: Columns that stand beside the record's fields.
 OWN_COLUMNS = ("folder", "sealed", "recipe_id", "method_id")
+DEBUG = "a run of debug=true: it shows that the program goes through, its figures mean nothing"
 _STATES = ("running", "failed", "interrupted", "done")
 
 
@@ -86,6 +87,9 @@ def collect(roots: Iterable[str | Path], unsealed: bool = False) -> Collected:
     for path, record in _read_all(find_records(roots), unsealed):
         if isinstance(record, str):
             damaged.append((path, record))
+            continue
+        if record.get("debug"):
+            damaged.append((path, DEBUG))
             continue
         row = _as_row(record, path.parent)
         first = rows.setdefault(record["run_id"], row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +139,8 @@ def _work(
     settings: Settings, identity: Identity, folder: Path, needed: Needed, sinks: list[Any]
 ) -> Record:
     began = time.perf_counter()
+    if settings.debug:  # few steps never earn back what a compiler takes
+        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
     checkpoint = Checkpoint(folder / CHECKPOINT, settings.trainer.checkpoint_every)
     context = _context(settings, sinks, checkpoint)
     device = context.device
@@ -257,6 +260,7 @@ def _record(settings: Settings, identity: Identity, model: nn.Module, masks: Mas
         "efficiency": {},
         "recipe": recipe_part(settings),
         "method": method_part(settings),
+        **({"debug": True} if settings.debug else {}),
         **({"labels": list(settings.task.labels)} if settings.task.labels else {}),
     }
 

@@ -17,6 +17,7 @@ import yaml
 from seven_bench.errors import ConfigError, install_line
 from seven_bench.settings.building import check_targets
 from seven_bench.settings.conf import choice, find_file, names_of
+from seven_bench.settings.debug import shrunk, with_small_images
 from seven_bench.settings.identity import identify
 from seven_bench.settings.model import Settings
 from seven_bench.settings.node import misread, read, shown
@@ -43,6 +44,8 @@ def checked(composed: Any) -> Settings:
 
     _check_kinds(composed)
     composed = expanded(completed(composed))  # own data may say how long texts are
+    if composed.get("debug") is True:
+        composed = with_small_images(composed)
     try:
         plain: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -55,6 +58,8 @@ def checked(composed: Any) -> Settings:
     # 0.1 + 0.2 and 0.3 are the same run
     settings = settings.model_copy(update={"sparsity": round(settings.sparsity, 9)})
     settings = resolve(settings)
+    if settings.debug:
+        settings = shrunk(settings)
     check_schedule(settings.pruner)
     check_metric(settings.task, settings.objective)
     _check_name(settings)

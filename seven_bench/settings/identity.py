@@ -45,7 +45,9 @@ LEDGER: dict[str, Any] = {
     "calibration.seed": None, "data.split_seed": 0,
     "trainer.compile": False, "start.train.compile": False,
     "tuning.trials": 0, "tuning.space": None, "tuning.chosen": [], "tuning.examples": 0,
+    "debug": False,
 }  # fmt: skip
+DEBUG = "debug"  # the first part of the ids of runs that only show that the program goes through
 NAMED_SEEDS = ("calibration", "data")  # groups of settings that hold seeds and nothing else
 
 
@@ -64,7 +66,8 @@ def identify(settings: Settings) -> Identity:
     """The identity of checked settings."""
     decisive = decisive_part(settings)
     names = (decisive["task"]["name"], settings.model.name, settings.pruner.name)
-    cell = "/".join((*map(as_folder, names), f"s{settings.sparsity:g}"))
+    root = (DEBUG,) if settings.debug else ()
+    cell = "/".join((*root, *map(as_folder, names), f"s{settings.sparsity:g}"))
     without_seeds = {
         "seed": None, "start": _start(settings, "cell_id"),
         "finetune": _finetune(settings, "cell_id"),

@@ -470,6 +470,7 @@ class Settings(Node):
     dry_run: Annotated[bool, PLACE]
     retry_failed: Annotated[bool, PLACE]
     shard: Annotated[str | None, AfterValidator(_shard), PLACE]
+    debug: Annotated[bool, RECIPE] = False
     data: Data = Data()
     task: Task
     model: Model
