@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from seven_bench import guard
 
@@ -59,6 +60,7 @@ class InterruptedJob(RuntimeError):
 class _State:
     """Of this process; signals are too."""
 
+    watching: bool = False  # whether the signals are to be ours
     received: int | None = None
     since: float = 0.0
     deferring: bool = False
@@ -74,19 +76,37 @@ _state = _State()
 @contextmanager
 def watched() -> Iterator[None]:
     """Within, signals raise `Interrupted`; after it, they do what they did before."""
-    before = _install()
-    _state.received = None
+    before, watching = _install(), _state.watching
+    _state.received, _state.watching = None, True
     try:
         yield
     finally:
+        _state.watching = watching
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def watch_again() -> None:
     """Takes the signals back from a library that has put handlers of its own over ours."""
-    if any(signal.getsignal(number) is _handle for number in SIGNALS):
+    if _state.watching:
         _install()
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Within, a library that asks for these signals does not get them."""
+    before = signal.signal
+
+    def refuse(number: int, handler: Any) -> Any:
+        if number in SIGNALS and handler is not _handle and signal.getsignal(number) is _handle:
+            return _handle
+        return before(number, handler)
+
+    signal.signal = refuse  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        signal.signal = before
 
 
 @contextmanager
@@ -120,7 +140,7 @@ def _handle(number: int, _frame: FrameType | None) -> None:
     if _state.received is None:
         _state.received, _state.since = number, time.monotonic()
         if _state.jobs is not None:
-            _pass_on(number, _state.jobs)
+            _pass_on(_state.jobs)
         if _state.deferring or not _state.working:
             return
     elif _state.told_twice or time.monotonic() - _state.since < ONCE:
@@ -188,15 +208,16 @@ def job() -> Iterator[None]:
     if (folder / STOP).exists():
         raise InterruptedJob("the sweep was interrupted")
     mark = folder / str(os.getpid())
+    _install()
     if not _state.told_twice:  # the first job of this process
-        _state.told_twice = True
-        _install()
+        _state.told_twice = _state.watching = True
         threading.Thread(target=_follow, args=(int(main),), daemon=True).start()
     _state.received = None
     mark.touch()
     _state.working = True
     try:
-        yield
+        with kept():
+            yield
     except Interrupted as error:
         raise InterruptedJob(str(error)) from None
     finally:
@@ -204,22 +225,29 @@ def job() -> Iterator[None]:
         mark.unlink(missing_ok=True)
 
 
-def _pass_on(number: int, folder: Path) -> None:
-    """Tells every job that runs, and waits until none does, for `GRACE` seconds at most."""
+def _pass_on(folder: Path) -> None:
+    """Tells every job that runs, and waits until none does; after `GRACE` seconds they are ended.
+
+    By SIGTERM, whatever this process was told: Ray's processes do not hear SIGINT.
+    """
     (folder / STOP).touch()
     told: set[int] = set()
+    running: set[int] = set()
     end = time.monotonic() + GRACE
     while time.monotonic() < end:
         running = {int(path.name) for path in folder.iterdir() if path.name.isdigit()}
         for process in running - told:
             try:
-                os.kill(process, number)
+                os.kill(process, signal.SIGTERM)
             except ProcessLookupError:
                 (folder / str(process)).unlink(missing_ok=True)
         told |= running
         if not running:
             return
         time.sleep(0.05)
+    for process in running:  # a launcher would wait for them
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 # ---- Ending with the parent

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from seven_bench.commands.complaints import one_line
 from seven_bench.commands.search_path import PluginsSearchPath, declare_typed
 from seven_bench.errors import ConfigError
-from seven_bench.interrupts import Interrupted, passed_on
+from seven_bench.interrupts import Interrupted, kept, passed_on, pending, watch_again
 from seven_bench.settings.checks import checked
 from seven_bench.settings.identity import dense_start, identify
 from seven_bench.settings.model import Settings, shard_of
@@ -34,6 +34,7 @@ from seven_bench.settings.node import read_key
 from seven_bench.store.run_folder import RunFolder
 
 PLUGIN_MODULE = "hydra_plugins.seven_bench"  # Hydra takes plugins from this namespace alone
+RAY_STORE = 75 << 20  # bytes of what its processes share: settings, and what a run returns
 # set on a copy of a composed config, without composing again
 PLAIN = ("sparsity", "seed", "data.split_seed", "calibration.seed")
 
@@ -142,10 +143,14 @@ class SuiteSweeper(Sweeper):
         """Has the launcher do the jobs. Returns the signal that ended it, and what failed."""
         batch = [list(job.overrides) for job in todo]
         try:
-            with passed_on():
+            with passed_on(), kept():
+                if type(self.launcher).__name__ == "RayLauncher":
+                    _start_ray(self.launcher)
                 returned = self.launcher.launch(batch, initial_job_idx=0)
-        except Interrupted as error:
-            return error, list(_failed_on_disk(todo).values())
+        except BaseException:  # compiled code makes another error of `Interrupted`
+            if (number := pending()) is None:
+                raise
+            return Interrupted(number), list(_failed_on_disk(todo).values())
         return None, _failed(todo, returned)
 
     def _expand(self, arguments: list[str]) -> list[tuple[str, ...]]:
@@ -193,6 +198,17 @@ class SuiteSweeper(Sweeper):
 def _values(key: str, value: Any) -> list[str]:
     values = value if isinstance(value, (list, tuple)) or OmegaConf.is_list(value) else [value]
     return [f"{key}={_text(item)}" for item in values]
+
+
+def _start_ray(launcher: Any) -> None:
+    """Starts Ray before its launcher does, which then finds it running: Ray's core takes signals
+    over as it starts, to print where it was.
+    """
+    from hydra_plugins.hydra_ray_launcher._launcher_util import start_ray
+
+    launcher.ray_cfg.init.setdefault("object_store_memory", RAY_STORE)  # as the launcher does
+    start_ray(launcher.ray_cfg.init)
+    watch_again()
 
 
 def _text(value: Any) -> str:
