@@ -149,6 +149,8 @@ def _work(
     data = make_data(settings, recipe.batch_size)
     data.setup()
     model = starting_model(settings, needed.start)
+    if identify(settings) != identity:  # by what was read, which may be replaced meanwhile
+        raise RuntimeError("data, weights or tokenizer were changed while this run began")
     module: TaskModule = build(settings.task.module, model=model, recipe=recipe)
     params = prunable(settings, model)
 

