@@ -19,6 +19,7 @@ from torch import nn
 from seven_bench.data.task_data import TaskData
 from seven_bench.results.statistics import summarise
 from seven_bench.settings.conf import find_file
+from seven_bench.settings.identity import from_random
 from seven_bench.settings.model import ModelImage, Settings
 from seven_bench.store.tensors import write_tensors
 from seven_bench.training.start import start_name
@@ -244,6 +245,12 @@ def _slug(settings: Settings) -> str:
 def _sentence(settings: Settings) -> str:
     """What was done to it, and by whose method."""
     pruner = settings.pruner
+    if pruner.small is not None:
+        less, of = (
+            pruner.small.kind,
+            "random weights" if from_random(pruner) else "the start's layers",
+        )
+        return f"A small dense model of less {less}, from {of}: what pruned ones are held against."
     if pruner.timing == "none":
         return "Nothing is removed: it is the dense model."
     when = {"rounds": "in rounds of training", "after": "after training"}
