@@ -12,6 +12,7 @@ from seven_bench.pruning.units import Structure
 from seven_bench.running.job import Cost, Job
 from seven_bench.running.rounds import begin_at_rewound_step, keep_step, prune_below
 from seven_bench.running.scoring import pattern_of, pruner_during, score_and_prune
+from seven_bench.training.billing import WHOLE, count_forward, count_step, freezes
 from seven_bench.training.checkpoint import readable
 from seven_bench.training.fit import Trained, fit
 from seven_bench.training.pruning_callback import PruningCallback
@@ -51,8 +52,11 @@ def train_pruned(job: Job) -> tuple[Trained, Cost]:
     callback = PruningCallback(job.params, during or Settled(masks), biases)
     context = replace(job.context, callbacks=[*job.context.callbacks, *keep_step(job)])
     trained = fit(module, job.data, callback, context)
+    spent = count_step(module, job.data) if freezes(module) else 0
     module.remove_adapters()
-    return replace(trained, zero_shot=untrained), cost
+    passes = spent / count_forward(module, job.data) if freezes(module) else WHOLE
+    passes += module.finetune.distill  # a teacher looks at every example too
+    return replace(trained, passes=passes, zero_shot=untrained), cost
 
 
 def _check_pattern(job: Job, masks: MaskSet) -> str | Structure:

@@ -329,8 +329,7 @@ def _cost(
         rounds = below["total"] - below["start"] - below.get("tuning", 0)
     examples = {
         "scoring": scoring.examples,
-        # a teacher looks at every example too
-        "training": (4 if settings.finetune.distill else 3) * trained.examples,
+        "training": trained.passes * trained.examples,
         "rounds": rounds,
         "start": start,
         "tuning": settings.tuning.examples,

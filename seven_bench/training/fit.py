@@ -37,6 +37,7 @@ class Trained:
     """The plain model's state, and its masks, after the last and after the best epoch; epochs
     count from 1, and 0 is a run of no epochs. `optimizer`: how it computed, in a word of
     `finetune.implementation`; None of no epochs, which have no `validation` metrics either.
+    `passes`: forward passes that training on one example is worth.
     """
 
     last: State
@@ -48,6 +49,7 @@ class Trained:
     examples: int
     seconds: float
     validation_seconds: float = 0.0
+    passes: float = 3.0
     optimizer: str | None = None
     last_validation: dict[str, float] = field(default_factory=dict)
     best_validation: dict[str, float] = field(default_factory=dict)

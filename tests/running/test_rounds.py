@@ -93,7 +93,7 @@ def test_lth_rewinds_to_the_same_weights_in_every_round(make_config, starts):
 
     own = 3 * 2 * 1259
     assert record["cost"]["example_equivalents"] == {
-        "scoring": 0, "training": own, "rounds": 4 * own, "start": 0, "total": 5 * own
+        "scoring": 0, "training": own, "rounds": 4 * own, "start": 0, "tuning": 0, "total": 5 * own
     }  # fmt: skip
 
 
