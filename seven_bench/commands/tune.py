@@ -194,7 +194,7 @@ class TuneSweeper(SuiteSweeper):
                 assert study.trials is not None
                 try:
                     jobs[trial.number, study.name] = self._job(
-                        (*study.overrides, *(f"{k}={_text(v)}" for k, v in trial.chosen.items()))
+                        (*study.overrides, *(f"{k}={_text(v)}" for k, v in _typed(trial.chosen)))
                     )
                 except ConfigError as error:  # what does not go together was tried, and is nothing
                     print(f"{study.name}: trial {trial.number} cannot run: {error}")
@@ -230,7 +230,7 @@ class TuneSweeper(SuiteSweeper):
             given = dict(o.partition("=")[::2] for o in study.cell)
             given.pop("experiment", None)
             cell = {key: yaml.safe_load(value) for key, value in given.items()}
-            cell |= winner.chosen
+            cell |= dict(_typed(winner.chosen))
             cell |= {
                 "tuning.trials": self.trials,
                 "tuning.space": digest(self.space, choice(f"tune/{self.space}")),
@@ -269,6 +269,12 @@ def _higher(settings: Settings) -> bool:
     if objective in (None, metric.name):
         return metric.higher_is_better
     return objective != "loss"
+
+
+def _typed(chosen: dict[str, Value]) -> Iterator[tuple[str, Value]]:
+    """What was chosen, by the keys that set it: a file need not name all arguments of a score."""
+    for key, value in chosen.items():
+        yield (f"++{key}" if key.startswith("pruner.") else key), value
 
 
 def _text(value: Value) -> str:

@@ -169,6 +169,7 @@ def _work(
     best = last
     if not same:
         best = evaluate(module, data, device, trained.best, None if takes_last else answers)
+    validation = _validation(module, data, device, trained)
     chosen = trained.best if settings.select == "best" else trained.last
     model.load_state_dict(chosen)
     evaluation = time.perf_counter() - evaluation_began
@@ -176,7 +177,7 @@ def _work(
     record = _record(settings, identity, model, masks)
     record["metric"], record["metrics"] = _metrics(settings, data, trained, best, last)
     record["metrics"].update(trained.zero_shot)
-    record["validation"] = {"last": trained.last_validation, "best": trained.best_validation}
+    record["validation"] = validation
     record["cost"] = _cost(settings, scoring, trained, evaluation, began, needed)
     record["environment"] = environment(
         threads(settings), device.deterministic, all_versions(settings)
@@ -310,6 +311,16 @@ def _metrics(
         "epoch": settings.select,
     }
     return main, metrics
+
+
+def _validation(
+    module: TaskModule, data: TaskData, device: Device, trained: Trained
+) -> dict[str, dict[str, float]]:
+    """What is held out, measured at the last epoch, and at the best."""
+    last = trained.last_validation
+    if not last:  # no epoch ended there
+        last = evaluate(module, data, device, trained.last, stage="validation")
+    return {"last": last, "best": trained.best_validation or last}
 
 
 def _cost(

@@ -144,6 +144,13 @@ def build(target: Target, /, **given: Any) -> Any:
         raise ConfigError(f"{target.path}: {str(error).splitlines()[0]}") from error
 
 
+def defaults(target: Target) -> dict[str, Any]:
+    """What a target's arguments are where its file says nothing. Raises: as `build` does."""
+    check_target(target)
+    given = inspect.signature(_imported(target.path)).parameters.values()
+    return {each.name: each.default for each in given if each.default is not each.empty}
+
+
 def build_score(pruner: Pruner) -> Any:
     """A method's score.
 

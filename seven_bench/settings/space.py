@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from seven_bench.errors import ConfigError
+from seven_bench.settings.building import defaults
 from seven_bench.settings.model import TUNABLE, Settings
-from seven_bench.settings.node import shown
+from seven_bench.settings.node import Target, shown
 
 Value = bool | int | float | str | None
 FORMS = "a list of values, {factor: [low, high]}, or {low: , high: } with log: true or without"
@@ -72,12 +73,15 @@ def digest(name: str, plain: Mapping[str, Any]) -> str:
 
 
 def _at(settings: Settings, key: str) -> Any:
-    node: Any = settings.plain()
-    for part in key.split("."):
-        if not isinstance(node, dict) or part not in node:
-            raise ConfigError(f"tune: {key}: pruner={settings.pruner.name} has no such key")
-        node = node[part]
-    return node
+    *path, name = key.split(".")
+    if path == ["trainer"]:
+        known = settings.trainer.plain()
+    else:
+        target: Target | None = getattr(settings.pruner, path[-1])
+        known = {} if target is None else {**defaults(target), **target.arguments}
+    if name not in known:
+        raise ConfigError(f"tune: {key}: pruner={settings.pruner.name} has no such key")
+    return known[name]
 
 
 def _knob(key: str, form: Any, now: Any) -> Knob:

@@ -47,7 +47,7 @@ def _count(module: TaskModule, data: TaskData, backward: bool) -> int:
     ):
         loss = module.loss(moved)
         if backward:
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
     module.zero_grad()
     restore_random_state(state)
     return int(counter.get_total_flops())

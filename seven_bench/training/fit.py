@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -36,7 +36,8 @@ State = dict[str, Tensor]
 class Trained:
     """The plain model's state, and its masks, after the last and after the best epoch; epochs
     count from 1, and 0 is a run of no epochs. `optimizer`: how it computed, in a word of
-    `finetune.implementation`; None of no epochs, which have no `validation` metrics either.
+    `finetune.implementation`; None of no epochs, which have no `validation` metrics either,
+    as training that ended inside an epoch has none of its end.
     `passes`: forward passes that training on one example is worth.
     """
 
@@ -71,10 +72,12 @@ class BestEpoch(pl.Callback):
         self.masks = MaskSet()
         self.scores: dict[str, float] = {}  # on validation, of the best epoch
         self.last_scores: dict[str, float] = {}
+        self.step = -1  # that they were taken at
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking:
             return
+        self.step = trainer.global_step
         self.last_scores = {
             name.removeprefix("validation/"): float(value)
             for name, value in trainer.callback_metrics.items()
@@ -90,13 +93,14 @@ class BestEpoch(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         best = {"value": self.value, "epoch": self.epoch, "state": self.state}
-        scores = {"scores": self.scores, "last_scores": self.last_scores}
+        scores = {"scores": self.scores, "last_scores": self.last_scores, "step": self.step}
         return {**best, **scores, "masks": dict(self.masks)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.value, self.epoch = state_dict["value"], state_dict["epoch"]
         self.state, self.masks = state_dict["state"], MaskSet(state_dict["masks"])
         self.scores, self.last_scores = state_dict["scores"], state_dict["last_scores"]
+        self.step = state_dict["step"]
 
 
 def snapshot(module: TaskModule) -> State:
@@ -184,8 +188,8 @@ def fit(module: TaskModule, data: TaskData, pruning: PruningCallback, context: C
         seconds=time.perf_counter() - began + (checkpoint.seconds if checkpoint else 0.0),
         validation_seconds=validation.seconds,
         optimizer=implementation(trainer.optimizers[0]),
-        last_validation=best.last_scores,
-        best_validation=best.scores or best.last_scores,
+        last_validation=best.last_scores if best.step == trainer.global_step else {},
+        best_validation=best.scores,
     )
 
 
@@ -214,18 +218,20 @@ def evaluate(
     device: Device,
     state: State,
     answers: Answers | None = None,
+    stage: Literal["test", "validation"] = "test",
 ) -> dict[str, float]:
-    """The test metrics of a state of the plain model, without their prefix; `answers` takes what is
-    answered to each example.
+    """The metrics of a state of the plain model on the scored examples, or on those held out,
+    without their prefix; `answers` takes what is answered to each scored example.
     """
     module.model.load_state_dict(state, strict=True)
     trainer = make_trainer(module.recipe, Device(device.accelerator))
     with warnings.catch_warnings():
         _filter_known_warnings()
         module.answers = answers
-        (scores,) = trainer.test(module, datamodule=data, verbose=False)
+        measure = trainer.test if stage == "test" else trainer.validate
+        (scores,) = measure(module, datamodule=data, verbose=False)
         module.answers = None
-    return {name.removeprefix("test/"): float(value) for name, value in scores.items()}
+    return {name.removeprefix(f"{stage}/"): float(value) for name, value in scores.items()}
 
 
 def _filter_known_warnings() -> None:
