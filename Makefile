@@ -7,7 +7,7 @@ INSTALLED = $(VENV)/.installed
 QUICK = tests/test_house.py tests/pruning tests/store tests/measure tests/results \
   tests/settings/test_identity.py tests/settings/test_validity.py tests/commands/test_list.py
 
-.PHONY: help install demo quick test lint types wheel-test bench gpu endurance clean
+.PHONY: help install demo quick test lint types wheel-test docs bench gpu endurance clean
 
 help:  ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -16,7 +16,7 @@ install: $(INSTALLED)  ## .venv with the suite and what its tests need
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[dev,joblib,minilm,onnx]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,docs,joblib,minilm,onnx]'
 	touch $@
 
 demo: $(INSTALLED)  ## prune a real ViT on real digits with nine methods; a table and a page
@@ -41,6 +41,9 @@ types: $(INSTALLED)
 wheel-test: $(INSTALLED)  ## the wheel, in a second empty environment and an empty folder
 	bash .ci/try-wheel $(abspath $(BIN)/python)
 
+docs: $(INSTALLED)  ## the documentation, into site/: every warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/mkdocs.yml
+
 bench: $(INSTALLED)  ## what pruning costs, as ratios against plain references; outputs/bench
 	$(BIN)/python -m tests.benchmarks
 
@@ -51,4 +54,4 @@ endurance: $(INSTALLED)  ## kills, signals, full disks, damage, fuzz, every laun
 	$(BIN)/python -m tests.endurance
 
 clean:  ## everything that was made, but for outputs
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
