@@ -10,7 +10,7 @@ import torch
 
 from tests.benchmarks import readme, timing
 
-GROUPS = ("step", "selection", "state", "loop", "inference", "batches", "second_order")
+GROUPS = ("step", "selection", "state", "loop", "inference", "batches", "second_order", "smaller")
 GPU, README = "gpu", "readme"  # by name alone
 
 

@@ -5,9 +5,12 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
+from seven_bench.baselines.block_movement import BlockMovementScore
+from seven_bench.baselines.movement import MovementScore
 from seven_bench.pruning import (
     PATTERNS,
     MaskSet,
+    Observation,
     allocate,
     prunable_parameters,
     prune,
@@ -181,3 +184,26 @@ def test_what_has_no_units_is_refused_in_a_line():
     scores[next(iter(scores))][0] = float("nan")
     with pytest.raises(ValueError, match=r"bert\.encoder\.layer\.0\.neuron are not finite"):
         prune(scores, ones, 0.5, "global", structure)
+
+
+def test_block_movement_is_movement_of_a_units_sum():
+    _, structure, scores, ones = of("bert", "neuron")
+    grads = of("bert", "neuron", seed=1)[2]
+    blocks = BlockMovementScore()
+    blocks.reset(scores)
+    blocks.observe(Observation(scores, grads, ones, 0, pattern=structure))
+    slope = {g.name: g.sums({n: s * grads[n] for n, s in scores.items()}) for g in structure.groups}
+    found = blocks.scores(scores, ones)
+    first = structure.groups[0]
+    rows = found["bert.encoder.layer.0.intermediate.dense.weight"]
+    # the first step of Adam: m = 0.1 g, v = 0.001 g^2, lr sqrt(1 - 0.999) / (1 - 0.9) m / sqrt(v)
+    assert torch.allclose(rows[:, 0], -0.01 * slope[first.name].sign(), atol=1e-6)
+    assert bool((rows == rows[:, :1]).all())
+    columns = found["bert.encoder.layer.0.output.dense.weight"]
+    assert torch.equal(columns[0], rows[:, 0])
+    single, weights = MovementScore(), BlockMovementScore()
+    for score in (single, weights):
+        score.reset(scores)
+        score.observe(Observation(scores, grads, ones, 0))
+    one, other = (score.scores(scores, ones) for score in (single, weights))
+    assert all(torch.allclose(one[n], other[n]) for n in one)
