@@ -6,9 +6,11 @@ Needs no torch until something is to be done.
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -27,7 +29,7 @@ from seven_bench.commands.complaints import one_line
 from seven_bench.commands.search_path import PluginsSearchPath, declare_typed
 from seven_bench.errors import ConfigError
 from seven_bench.interrupts import Interrupted, kept, passed_on, pending, watch_again
-from seven_bench.settings.checks import checked
+from seven_bench.settings.checks import check, resolved
 from seven_bench.settings.identity import dense_start, identify
 from seven_bench.settings.model import Settings, shard_of
 from seven_bench.settings.node import read_key
@@ -35,6 +37,8 @@ from seven_bench.store.run_folder import RunFolder
 
 PLUGIN_MODULE = "hydra_plugins.seven_bench"  # Hydra takes plugins from this namespace alone
 RAY_STORE = 75 << 20  # bytes of what its processes share: settings, and what a run returns
+TOP = ("sparsity", "seed")  # keys of no group
+REFERENCE = re.compile(r"\$\{[^}]*\b(seed|sparsity)\b")
 # set on a copy of a composed config, without composing again
 PLAIN = ("sparsity", "seed", "data.split_seed", "calibration.seed")
 
@@ -84,6 +88,7 @@ class SuiteSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
         self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._resolved: dict[tuple[str, ...], Any] = {}
 
     def sweep(self, arguments: list[str]) -> None:
         failures: list[Failure] = []
@@ -182,10 +187,7 @@ class SuiteSweeper(Sweeper):
             with open_dict(loaded):
                 del loaded["hydra"]
             self._composed[grouped] = loaded
-        composed = self._composed[grouped].copy()
-        for override in OverridesParser.create().parse_overrides(list(plain.values())):
-            OmegaConf.update(composed, override.key_or_group, override.value())
-        settings = checked(composed)
+        settings = check(self._values_of(grouped, list(plain.values())))
         if settings.trainer.devices > 1:
             raise ConfigError(
                 f"trainer.devices={settings.trainer.devices}: a multirun runs on one device a "
@@ -193,6 +195,26 @@ class SuiteSweeper(Sweeper):
             )
         folder = identify(settings).folder(settings.output_root)
         return Job(overrides, settings, RunFolder(folder))
+
+    def _values_of(self, grouped: tuple[str, ...], plain: list[str]) -> Any:
+        """The values of a composed config with some set on it. Where nothing refers to these, they
+        are set on values resolved before: that takes a tenth of the time.
+        """
+        composed = self._composed[grouped]
+        parsed = OverridesParser.create().parse_overrides(plain)
+        if grouped not in self._resolved:
+            text = OmegaConf.to_yaml(composed, resolve=False)
+            apart = REFERENCE.search(text) is None
+            self._resolved[grouped] = resolved(composed.copy()) if apart else None
+        set_here = {override.key_or_group: override.value() for override in parsed}
+        referring = any("${" in str(value) for value in set_here.values())
+        found = self._resolved[grouped]
+        if found is not None and set_here.keys() <= {*TOP} and not referring:
+            return {**deepcopy(found), **set_here}
+        copied = composed.copy()
+        for override in parsed:
+            OmegaConf.update(copied, override.key_or_group, override.value())
+        return resolved(copied)
 
 
 def _values(key: str, value: Any) -> list[str]:

@@ -16,7 +16,8 @@ from seven_bench.pruning.pruner import Pruner, Settled
 from seven_bench.pruning.structure import CoupledBiases
 from seven_bench.pruning.units import Structure
 from seven_bench.python.methods import Wanted, compose, prunable_of
-from seven_bench.running.scoring import scoring_generator, units_of
+from seven_bench.running.scope import units_of
+from seven_bench.running.scoring import scoring_generator
 from seven_bench.training.pruned_steps import PrunedSteps
 from seven_bench.training.pruning_callback import PruningCallback
 

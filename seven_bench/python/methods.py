@@ -20,7 +20,8 @@ from seven_bench.pruning.prunable import (
 from seven_bench.pruning.pruner import Method
 from seven_bench.pruning.structure import structured_parameters
 from seven_bench.pruning.units import Structure
-from seven_bench.running.scoring import method_of, units_of
+from seven_bench.running.scope import units_of
+from seven_bench.running.scoring import method_of
 from seven_bench.settings.building import build_score
 from seven_bench.settings.conf import choice, names_of
 from seven_bench.settings.model import Pruner

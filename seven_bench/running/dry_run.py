@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from seven_bench.data.making import make_data
 from seven_bench.errors import ConfigError
 from seven_bench.pruning import kept_count
-from seven_bench.running.run import prunable
+from seven_bench.running.scope import prunable
 from seven_bench.settings.building import build, build_score
+from seven_bench.settings.digests import cache_folder
 from seven_bench.settings.identity import identify
 from seven_bench.settings.model import Settings
+from seven_bench.settings.sources import fingerprint
 from seven_bench.settings.validity import scoring_steps
+from seven_bench.store.atomic import replace_file
 from seven_bench.store.run_folder import RunFolder
 from seven_bench.terminal import console as make_console
 from seven_bench.training.finetune import optimizer_steps, recipe_of
@@ -49,7 +54,8 @@ def print_plan(suite: Sequence[Settings]) -> None:
     sizes: dict[str, int] = {}
     for settings in suite:
         _read_own(settings, sizes)
-    estimates = [estimate(settings, sizes) for settings in suite]
+    past = Past()
+    estimates = [estimate(settings, sizes, past) for settings in suite]
     table = Table(box=SIMPLE_HEAD)
     for name in ("run", "sparsity", "seed", "state", "schedule", "kept", "time", "memory"):
         text = name in ("run", "schedule")
@@ -67,20 +73,25 @@ def print_plan(suite: Sequence[Settings]) -> None:
     console.print(f"{len(suite)} runs, {len(todo)} to do, {total} one after another")
 
 
-def estimate(settings: Settings, sizes: dict[str, int]) -> Estimate:
+@dataclass(frozen=True)
+class Past:
+    """What an estimate need not look up again: `models` counts by kind (prunable and all weights,
+    or why there is none), `runs` finished ones by folder (method, start and seconds of each).
+    """
+
+    models: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+    runs: dict[Path, list[tuple[str, str, float]]] = field(default_factory=dict)
+
+
+def estimate(settings: Settings, sizes: dict[str, int], past: Past | None = None) -> Estimate:
     """Sizes are counted on a model without storage; `sizes` remembers training set sizes."""
+    past = past or Past()
     score = None if settings.pruner.score is None else build_score(settings.pruner)
     folder = RunFolder(identify(settings).folder(settings.output_root))
     recipe = recipe_of(settings)
     schedule = _schedule(settings, sizes)
-    with torch.device("meta"):
-        try:
-            model = run_model(settings)
-        except ConfigError as error:
-            schedule, model = f"does not fit: {error}", build(settings.model.build)
-    params = prunable(settings, model)
-    total = sum(p.numel() for p in params.values())
-    weights = sum(p.numel() for p in model.parameters())
+    total, weights, fault = _counted(settings, past)
+    schedule = fault or schedule
     unpruned = settings.pruner.timing == "none"
     return Estimate(
         cell=(
@@ -92,10 +103,31 @@ def estimate(settings: Settings, sizes: dict[str, int]) -> Estimate:
         schedule=schedule,
         prunable=total,
         kept=total if unpruned else kept_count(total, settings.sparsity),
-        seconds=_seconds(folder, settings),
+        seconds=_seconds(folder, settings, past),
         memory=weights * (8 + STATE_BYTES[recipe.optimizer])
         + (score.memory * total if score is not None else 0),
     )
+
+
+def _counted(settings: Settings, past: Past) -> tuple[int, int, str]:
+    """Prunable and all weights of a run's model, and why a small one does not fit, if it does not.
+    Runs that differ in sparsity alone have one model, but for small ones.
+    """
+    pruner = settings.pruner
+    kind = settings.model_dump_json(include={"model", "prunable", "pattern"})
+    key = f"{kind} {pruner.prunable} {pruner.timing == 'none'}"
+    if pruner.small is not None:
+        key += f" {settings.sparsity} {pruner.model_dump_json()}"
+    if key not in past.models:
+        fault = ""
+        with torch.device("meta"):
+            try:
+                model = run_model(settings)
+            except ConfigError as error:
+                fault, model = f"does not fit: {error}", build(settings.model.build)
+        total = sum(p.numel() for p in prunable(settings, model).values())
+        past.models[key] = total, sum(p.numel() for p in model.parameters()), fault
+    return past.models[key]
 
 
 def _schedule(settings: Settings, sizes: dict[str, int]) -> str:
@@ -114,14 +146,38 @@ def _schedule(settings: Settings, sizes: dict[str, int]) -> str:
 
 
 def _train_size(settings: Settings, sizes: dict[str, int]) -> int:
-    """Training examples; the data of a task are read once."""
+    """Training examples; the data of a task are read once, and of local ones their number is kept
+    by their content.
+    """
     task = settings.task
     key = f"{task.name} {task.train_examples} {task.source}"
     if key not in sizes:
+        kept = _kept_size(settings)
+        with suppress(OSError, ValueError):
+            if kept is not None:
+                sizes[key] = int(kept.read_text("ascii"))
+                return sizes[key]
+        from seven_bench.data.making import make_data  # brings Lightning: seconds
+
         data = make_data(settings, recipe_of(settings).batch_size)
         data.setup()
         sizes[key] = data.size("train")
+        with suppress(OSError):
+            if kept is not None:
+                replace_file(kept, str(sizes[key]).encode())
     return sizes[key]
+
+
+def _kept_size(settings: Settings) -> Path | None:
+    """Where the number of a task's training examples is kept; None where they are the hub's, or
+    one's own, which are read whenever they are asked for.
+    """
+    task = settings.task
+    content = fingerprint(task.source, settings.data_root, task.name)
+    if content.startswith("hub:") or task.source.own is not None:
+        return None
+    told = f"{settings.model_dump_json(include={'task', 'data'})} {content}"
+    return cache_folder() / "sizes" / hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
 def _read_own(settings: Settings, sizes: dict[str, int]) -> None:
@@ -130,15 +186,21 @@ def _read_own(settings: Settings, sizes: dict[str, int]) -> None:
         _train_size(settings, sizes)
 
 
-def _seconds(folder: RunFolder, settings: Settings) -> float | None:
+def _seconds(folder: RunFolder, settings: Settings, past: Past) -> float | None:
     """The median of finished runs of this task, model and start, those of this method if any."""
     model_folder = folder.path.parents[2]
+    if model_folder not in past.runs:
+        past.runs[model_folder] = list(_finished(model_folder))
     found: dict[bool, list[float]] = {True: [], False: []}
-    for path in model_folder.glob("*/*/*/result.json"):
-        record: dict[str, Any] | None = RunFolder(path.parent).record()
-        if record is not None and record["start"] == settings.start.kind:
-            seconds = record["cost"]["seconds"]["total"]
-            if math.isfinite(seconds):
-                found[record["pruner"] == settings.pruner.name].append(seconds)
+    for pruner, start, seconds in past.runs[model_folder]:
+        if start == settings.start.kind:
+            found[pruner == settings.pruner.name].append(seconds)
     same = found[True] or found[False]
     return statistics.median(same) if same else None
+
+
+def _finished(model_folder: Path) -> Iterator[tuple[str, str, float]]:
+    for path in model_folder.glob("*/*/*/result.json"):
+        record: dict[str, Any] | None = RunFolder(path.parent).record()
+        if record is not None and math.isfinite(seconds := record["cost"]["seconds"]["total"]):
+            yield record["pruner"], record["start"], seconds

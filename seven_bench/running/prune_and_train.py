@@ -11,7 +11,8 @@ from seven_bench.pruning.structure import CoupledBiases
 from seven_bench.pruning.units import Structure
 from seven_bench.running.job import Cost, Job
 from seven_bench.running.rounds import begin_at_rewound_step, keep_step, prune_below
-from seven_bench.running.scoring import pattern_of, pruner_during, score_and_prune
+from seven_bench.running.scope import pattern_of
+from seven_bench.running.scoring import pruner_during, score_and_prune
 from seven_bench.training.billing import WHOLE, count_forward, count_step, freezes
 from seven_bench.training.checkpoint import readable
 from seven_bench.training.fit import Trained, fit

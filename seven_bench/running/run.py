@@ -17,10 +17,7 @@ from seven_bench.data.making import make_data
 from seven_bench.data.task_data import TaskData
 from seven_bench.measure.efficiency import efficiency
 from seven_bench.measure.size import sizes, small_sizes
-from seven_bench.pruning import MaskSet, Params, prunable_parameters
-from seven_bench.pruning.prunable import has_option
-from seven_bench.pruning.structure import structured_parameters
-from seven_bench.pruning.units import Structure
+from seven_bench.pruning import MaskSet
 from seven_bench.running.job import Below, Cost, Job
 from seven_bench.running.processes import share_out
 from seven_bench.running.prune_and_train import train_pruned
@@ -30,7 +27,8 @@ from seven_bench.running.rounds import (
     load_below,
     rewind_time,
 )
-from seven_bench.running.scoring import calibration_seed, pattern_of
+from seven_bench.running.scope import prunable
+from seven_bench.running.scoring import calibration_seed
 from seven_bench.settings.building import build, build_score
 from seven_bench.settings.identity import (
     Identity,
@@ -221,24 +219,6 @@ def _below(settings: Settings) -> Below | None:
     root = settings.output_root
     rewound = identify(bottom(settings)).folder(root) if rewind_time(settings) else None
     return load_below(identify(below).folder(root), rewound)
-
-
-def prunable(settings: Settings, model: nn.Module) -> Params:
-    """What the run may remove; a method's own additions count where the model has them. Where units
-    lie across tensors it is the weights of these, so `sparsity` is a fraction of heads or neurons.
-    """
-    units = pattern_of(settings, model)
-    if isinstance(units, Structure):
-        return structured_parameters(model, units)
-    include, pattern = settings.prunable.include, settings.prunable.pattern
-    unpruned = settings.pruner.timing == "none"  # nothing is left out where nothing is removed
-    params = prunable_parameters(model, include, pattern, partly=unpruned)
-    for option in settings.pruner.prunable:
-        if has_option(model, option):
-            params = prunable_parameters(model, [*include, option], pattern)
-        else:
-            log.info("%s has no %s to prune", settings.model.name, option)
-    return params
 
 
 def _record(settings: Settings, identity: Identity, model: nn.Module, masks: MaskSet) -> Record:

@@ -10,20 +10,18 @@ from itertools import repeat
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seven_bench import ranks
 from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet, Params, Score
 from seven_bench.pruning.calibration import passes, prune_before
 from seven_bench.pruning.controls import Control
-from seven_bench.pruning.patterns import PATTERNS
 from seven_bench.pruning.prunable import stacked_names
 from seven_bench.pruning.pruner import Method, Pruner
-from seven_bench.pruning.structure import structure_of
 from seven_bench.pruning.suppliers import tempered
-from seven_bench.pruning.units import Structure
 from seven_bench.running.job import Cost, Job
+from seven_bench.running.scope import pattern_of
 from seven_bench.settings.building import build, build_score
 from seven_bench.settings.model import Pruner as Pruning
 from seven_bench.settings.model import Settings
@@ -60,24 +58,6 @@ def method_of(
         begin=pruner.begin,
         takes_step=pruner.takes_step,
     )
-
-
-def pattern_of(settings: Settings, model: nn.Module) -> str | Structure:
-    """What a run removes: a pattern, or where its units lie across tensors those of the model.
-
-    Raises: ConfigError when the model has no such units.
-    """
-    return units_of(settings.pattern or "unstructured", model)
-
-
-def units_of(pattern: str, model: nn.Module) -> str | Structure:
-    """A pattern, or its units in a model where they lie across tensors; raises as `pattern_of`."""
-    if not PATTERNS[pattern].coupled:
-        return pattern
-    try:
-        return structure_of(model, pattern)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
 
 
 def _method(job: Job) -> Method:

@@ -27,7 +27,7 @@ from seven_bench.measure.gradient_noise import (
 from seven_bench.results.collect import find_finished
 from seven_bench.results.groups import DENSE
 from seven_bench.results.sentinel_rows import SENTINELS_FORMAT, read_sentinels
-from seven_bench.running.run import prunable
+from seven_bench.running.scope import prunable
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import stored
 from seven_bench.settings.identity import dense_start, identify, threads

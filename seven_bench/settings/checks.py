@@ -37,6 +37,11 @@ def checked(composed: Any) -> Settings:
 
     Raises: ConfigError on the first setting that cannot work, in one line.
     """
+    return check(resolved(composed))
+
+
+def resolved(composed: Any) -> Any:
+    """The values of a composed config, its interpolations resolved. Raises as `checked`."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -53,6 +58,11 @@ def checked(composed: Any) -> Settings:
         line = misread(Settings, unresolved)
         line = line or f"{error.full_key}: {str(error).splitlines()[0]}"
         raise ConfigError(line) from error
+    return plain
+
+
+def check(plain: Any) -> Settings:
+    """The settings that values are, checked. Raises as `checked`."""
     settings = read(Settings, with_home(plain))
     check_targets(settings)
     # 0.1 + 0.2 and 0.3 are the same run

@@ -25,7 +25,7 @@ from seven_bench.pruning.units import Structure
 from seven_bench.running.job import Below, Job
 from seven_bench.running.prune_and_train import train_pruned
 from seven_bench.running.rounds import level_below
-from seven_bench.running.scoring import pattern_of
+from seven_bench.running.scope import pattern_of
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import checked
 from seven_bench.settings.conf import choice, conf_dir, conf_sources, names_of
