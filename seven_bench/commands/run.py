@@ -86,6 +86,10 @@ def perform(composed: DictConfig) -> float | None:
                 f"output_root={root}: {error.filename}: {error.strerror} (allowed is a folder to "
                 "write in)"
             ) from error
+    elif "WANDB_SWEEP_ID" in os.environ:
+        from seven_bench.training.loggers import log_done_trial
+
+        log_done_trial(settings, identify(settings).run_id, record)
     print(f"{verb}: {summary(record)} | {folder.path}", flush=True)
     return validation_value(record, settings.objective)
 

@@ -136,6 +136,10 @@ class SuiteSweeper(Sweeper):
         if not dry_run:
             done = [job for job in mine if job.folder.record() is not None]
             _show_table(job.folder.path for job in done)
+            if todo and done and stopped is None and done[0].settings.logger.name == "wandb":
+                from seven_bench.running.suite_summary import show_suite
+
+                show_suite(done[0].settings, [job.folder.path for job in done])
         if failures:
             _show_failures(failures)
         if stopped is not None:

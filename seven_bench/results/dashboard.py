@@ -8,7 +8,8 @@ from typing import Any
 
 
 def build_workspace(entity: str, project: str, suite: str | None, metric: str) -> Any:
-    """The workspace: final metric over sparsity, curves, densities and churn, grouped by method.
+    """The workspace: final metric over sparsity with its spread, trade-off and cost, curves,
+    densities and churn; runs are grouped by method.
 
     Args:
         metric: the task's main metric, such as `accuracy`.
@@ -23,20 +24,44 @@ def build_workspace(entity: str, project: str, suite: str | None, metric: str) -
     def curve(title: str, y: str) -> Any:
         return panels.LinePlot(title=title, x=step, y=[y], title_x="optimizer steps")
 
+    final = f"final/{metric}"
+
+    def bars(title: str, key: str) -> Any:
+        return panels.BarPlot(
+            title=title, metrics=[panels.SummaryMetric(key)], groupby="config.pruner.name"
+        )
+
+    def against(title: str, key: str) -> Any:
+        x, y = panels.SummaryMetric(key), panels.SummaryMetric(final)
+        return panels.ScatterPlot(title=title, x=x, y=y)
+
     results = workspaces.Section(
         name="Results",
         is_open=True,
         panels=[
-            panels.ScatterPlot(
-                title=f"{metric} over sparsity",
-                x=panels.SummaryMetric("final/sparsity"),
-                y=panels.SummaryMetric(f"final/{metric}"),
+            panels.LinePlot(  # of each run its last row: a line a method, through its seeds
+                title=f"{metric} over sparsity: mean and standard deviation",
+                x="final/sparsity_target",
+                y=[final],
+                title_x="target sparsity",
+                groupby="config.pruner.name",
+                groupby_aggfunc="mean",
+                groupby_rangefunc="stddev",
+                aggregate=True,
             ),
-            panels.BarPlot(
-                title=f"{metric} by method",
-                metrics=[panels.SummaryMetric(f"final/{metric}")],
-                groupby=panels.Config("pruner.name"),
-            ),
+            bars(f"{metric} by method", final),
+        ],
+    )
+    trade = workspaces.Section(
+        name="Trade-off and cost",
+        is_open=True,
+        panels=[
+            against(f"{metric} over bytes, packed", "final/bytes/packed"),
+            against(f"{metric} over MACs that are left", "final/macs/masked"),
+            against(f"{metric} over example equivalents", "final/cost/total"),
+            bars("example equivalents by method", "final/cost/total"),
+            bars("of that, scoring", "final/cost/scoring"),
+            bars("seconds by method", "final/seconds/total"),
         ],
     )
     training = workspaces.Section(
@@ -44,12 +69,14 @@ def build_workspace(entity: str, project: str, suite: str | None, metric: str) -
         panels=[
             curve(f"validation {metric}", f"validation/{metric}"),
             curve("training loss", "train/loss"),
+            panels.LinePlot(title="loss by step", x="trainer/global_step", y=["step/loss"]),
         ],
     )
     pruning = workspaces.Section(
         name="Pruning",
         panels=[
             curve("sparsity", "progress/sparsity"),
+            panels.LinePlot(title="sparsity by step", x="trainer/global_step", y=["step/sparsity"]),
             curve("mask churn", "progress/churn"),
             panels.LinePlot(title="density by layer", x=step, metric_regex="density/.*"),
         ],
@@ -59,7 +86,7 @@ def build_workspace(entity: str, project: str, suite: str | None, metric: str) -
         entity=entity,
         project=project,
         name=f"seven_bench: {suite or 'all suites'}",
-        sections=[results, training, pruning],
+        sections=[results, trade, training, pruning],
         runset_settings=workspaces.RunsetSettings(filters=filters, groupby=[method, target]),
         auto_generate_panels=False,
     )

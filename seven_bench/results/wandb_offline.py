@@ -29,6 +29,7 @@ class OfflineRun:
     exit_code: int | None
     config: dict[str, Any]
     summary: dict[str, Any]
+    tags: list[str]
 
 
 def read_offline_runs(folder: str | Path) -> tuple[list[OfflineRun], list[tuple[Path, str]]]:
@@ -65,6 +66,7 @@ def _read(command: str, path: Path) -> OfflineRun:
         exit_code=whole.get("exit_code"),
         config={key: value for key, value in whole["config"].items() if key != "_wandb"},
         summary=whole["summary"],
+        tags=[str(tag) for tag in begun.get("tags") or []],
     )
 
 

@@ -56,7 +56,7 @@ from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import environment, peak_memory_bytes, reset_process
 from seven_bench.training.finetune import recipe_of
 from seven_bench.training.fit import Trained, evaluate
-from seven_bench.training.loggers import loggers, summarize_in_wandb
+from seven_bench.training.loggers import loggers, not_the_trial, summarize_in_wandb
 from seven_bench.training.module import TaskModule
 from seven_bench.training.small import choose_small, prunable_of, tell_small, whole_model
 from seven_bench.training.start import start_name, starting_model
@@ -113,10 +113,11 @@ class Needed:
 def _needed(settings: Settings) -> Needed:
     """Does those runs, unless they are done; waits for whoever works on them."""
     below = level_below(settings)
-    return Needed(
-        run(dense_start(settings), wait=True, weights=True) if needs_dense(settings) else None,
-        run(below, wait=True, weights=True) if below is not None else None,
-    )
+    with not_the_trial():
+        return Needed(
+            run(dense_start(settings), wait=True, weights=True) if needs_dense(settings) else None,
+            run(below, wait=True, weights=True) if below is not None else None,
+        )
 
 
 def work(
@@ -208,6 +209,7 @@ def _context(settings: Settings, sinks: list[Any], checkpoint: Checkpoint) -> Co
         checkpoint=checkpoint,
         progress=settings.progress,
         title=title_of(settings),
+        every=settings.logger.every,
     )
 
 

@@ -432,6 +432,7 @@ class Logger(Node):
     entity: Name | None = None
     mode: Literal["offline", "online", "disabled"] | None = None
     tags: Texts = ()
+    every: Annotated[int, Field(ge=1, le=10**9)] = 50
 
 
 class Tuning(Node):

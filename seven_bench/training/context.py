@@ -51,7 +51,7 @@ class Context:
     `metric`, of the task's, chooses the best epoch on validation; `checkpoint` says where to save
     what is needed to go on, and to go on from if it is there; `callbacks` are further ones of
     Lightning's; `progress` shows a bar where a terminal is there to see it, and `title` says there
-    what is trained.
+    what is trained. `every` so many steps loss and sparsity are shown where curves grow.
     """
 
     metric: str
@@ -62,3 +62,4 @@ class Context:
     callbacks: Sequence[Callback] = ()
     progress: bool = False
     title: str = ""
+    every: int = 50

@@ -5,9 +5,33 @@ from __future__ import annotations
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.loggers import WandbLogger
 
 from seven_bench.pruning import MaskSet, layer_counts
 from seven_bench.training.pruning_callback import PruningCallback
+
+
+class StepCurves(pl.Callback):
+    """`step/loss` and `step/sparsity` of every `every` optimizer steps, for W&B, which shows curves
+    as they grow; metrics.csv has a row an epoch.
+    """
+
+    def __init__(self, pruning: PruningCallback, every: int) -> None:
+        self.pruning, self.every = pruning, every
+        self.last = 0  # the step that was logged last
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *args: Any
+    ) -> None:
+        step = trainer.global_step
+        if step == self.last or step % self.every:
+            return
+        self.last = step
+        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+        row = {"step/loss": float(loss), "step/sparsity": self.pruning.masks.sparsity}
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_metrics(row, step)
 
 
 class PruningCurves(pl.Callback):

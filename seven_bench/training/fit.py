@@ -22,7 +22,7 @@ from seven_bench.data.task_data import TaskData
 from seven_bench.pruning import MaskSet
 from seven_bench.training.answers import Answers
 from seven_bench.training.context import Context, Device
-from seven_bench.training.curves import PruningCurves
+from seven_bench.training.curves import PruningCurves, StepCurves
 from seven_bench.training.finetune import Recipe, implementation, optimizer_steps
 from seven_bench.training.module import TaskModule
 from seven_bench.training.progress import RunBar
@@ -151,7 +151,12 @@ def fit(module: TaskModule, data: TaskData, pruning: PruningCallback, context: C
         return _untrained(module, pruning)
     best, checkpoint = BestEpoch(context, pruning), context.checkpoint
     validation = Validation(module.recipe.validate_every)
-    watching: list[pl.Callback] = [PruningCurves(pruning), best, validation]
+    watching: list[pl.Callback] = [
+        PruningCurves(pruning),
+        best,
+        StepCurves(pruning, context.every),
+        validation,
+    ]
     callbacks: list[pl.Callback] = [pruning, *watching, *context.callbacks]
     resume = None
     if checkpoint is not None:

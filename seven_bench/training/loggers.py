@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -25,6 +25,11 @@ from seven_bench.store.home import without_home
 
 log = logging.getLogger(__name__)
 SERVER = "https://api.wandb.ai"  # W&B's own, unless WANDB_BASE_URL says otherwise
+SWEEP = "WANDB_SWEEP_ID"
+#: What an agent says of the trial that it has asked for.
+AGENT = (SWEEP, "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_NAME", "WANDB_RESUME")
+SUMMARY = "summary"
+LONGEST_TAG = 64  # characters, by W&B
 ANSWER_SECONDS = 6.0  # for the server to answer at all
 INIT_SECONDS = 10.0  # for it to take a run
 
@@ -100,17 +105,86 @@ def loggers(settings: Settings, run_id: str, folder: Path) -> Iterator[list[Logg
 
 
 def summarize_in_wandb(record: dict[str, Any]) -> None:
-    """Final figures, under `final/`, of the run that is being logged (if one is)."""
+    """Final figures, under `final/`, of the run that is being logged (if one is): a last row of its
+    history, so that curves over sparsity can be drawn of them, and its summary.
+    """
     try:
         import wandb
 
         if wandb.run is not None:
-            final = {f"final/{name}": value for name, value in record["metrics"].items()}
-            final["final/sparsity"] = record["sparsity"]["prunable"]
-            final["final/kept"] = record["params"]["kept"]
-            wandb.run.summary.update(final)
+            wandb.run.log(final_figures(record))
     except Exception as error:  # whatever W&B does, the record is written
         log.warning("W&B took no summary: %s", _line(error))
+
+
+def final_figures(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What W&B is told of a finished run, all of it from its record: metrics, the four sparsities,
+    counts, cost, seconds, bytes, MACs; and the validation that a sweep goes by.
+    """
+    measured, cost = record.get("efficiency") or {}, record["cost"]
+    chosen = (record.get("validation") or {}).get(record["metric"]["epoch"]) or {}
+    parts: dict[str, Mapping[str, Any]] = {
+        "final/": record["metrics"],
+        "final/sparsity_": record["sparsity"],
+        "final/cost/": cost["example_equivalents"],
+        "final/seconds/": cost["seconds"],
+        "final/bytes/": measured.get("bytes") or {},
+        "final/macs/": measured.get("macs") or {},
+        "validation/": chosen,
+    }
+    figures = {
+        f"{prefix}{name}": value
+        for prefix, part in parts.items()
+        for name, value in part.items()
+        if isinstance(value, int | float)
+    }
+    figures["final/sparsity"] = record["sparsity"]["prunable"]
+    figures["final/kept"] = record["params"]["kept"]
+    figures["final/peak_memory_bytes"] = cost["peak_memory_bytes"]
+    return figures
+
+
+def log_done_trial(settings: Settings, run_id: str, record: Mapping[str, Any]) -> None:
+    """A trial of a W&B sweep whose run is finished already tells its figures at once: the agent
+    waits for them.
+    """
+    if settings.logger.name != "wandb" or SWEEP not in os.environ:
+        return
+    if _start_wandb(settings, run_id) is not None:
+        summarize_in_wandb(dict(record))
+        _finish_wandb(0)
+
+
+@contextmanager
+def not_the_trial() -> Iterator[None]:
+    """Runs within are others' than the trial that a W&B agent has asked for, such as its dense
+    start: its id and its sweep are not theirs.
+    """
+    kept = {name: os.environ.pop(name) for name in AGENT if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+def log_suite(settings: Settings, figures: Mapping[str, Path]) -> None:
+    """The suite's own run of W&B, `summary`: its figures as media, by name."""
+    if settings.logger.name != "wandb":
+        return
+    with not_the_trial():
+        if _start_wandb(settings, SUMMARY) is None:
+            return
+        try:
+            import wandb
+
+            assert wandb.run is not None
+            wandb.run.log({f"figures/{n}": wandb.Image(str(p)) for n, p in figures.items()})
+        except Exception as error:
+            log.warning("W&B took no figures: %s", _line(error))
+        _finish_wandb(0)
+
+
+_agents_seen: str | None = None  # the trial that W&B's settings of this process were read with
 
 
 def _start_wandb(settings: Settings, run_id: str) -> WandbLogger | None:
@@ -125,10 +199,14 @@ def _start_wandb(settings: Settings, run_id: str) -> WandbLogger | None:
         mode = "offline"
     # W&B tells of itself on stderr at every start and end; its own variable still wins
     os.environ.setdefault("WANDB_SILENT", "true")
+    global _agents_seen
     try:
         import wandb
 
         wandb.finish()  # a run that another job of this process left open is not ours
+        if _agents_seen != (seen := os.environ.get("WANDB_RUN_ID")):
+            wandb.teardown()  # it reads its variables once a process
+            _agents_seen = seen
         init = partial(
             wandb.init,
             dir=str(folder),
@@ -136,8 +214,8 @@ def _start_wandb(settings: Settings, run_id: str) -> WandbLogger | None:
             entity=chosen.entity,
             name=run_id,
             group=settings.suite,
-            job_type=settings.pruner.name,
-            tags=[settings.task.name, settings.model.name, *chosen.tags],
+            job_type=SUMMARY if run_id == SUMMARY else settings.pruner.name,
+            tags=_tags(settings, run_id),
             config=without_home({n: v for n, v in settings.plain().items() if n != "logger"}),
             settings=wandb.Settings(init_timeout=INIT_SECONDS),
         )
@@ -149,12 +227,21 @@ def _start_wandb(settings: Settings, run_id: str) -> WandbLogger | None:
             log.info("W&B is offline: %s", _line(error))
             wandb.teardown()  # else it waits for its server again
             init(mode="offline")
-        for curves in ("progress/*", "density/*", "train/*", "validation/*"):
+        for curves in ("step/*", "progress/*", "density/*", "train/*", "validation/*"):
             wandb.define_metric(curves, step_metric="trainer/global_step")
         return WandbLogger(experiment=wandb.run, log_model=False)
     except Exception as error:
         log.warning("W&B is off for this run: %s", _line(error))
         return None
+
+
+def _tags(settings: Settings, run_id: str) -> list[str]:
+    own = [settings.task.name, settings.model.name]
+    if run_id != SUMMARY:
+        start = f"start={settings.start.kind}"
+        own += [settings.pruner.name, start, f"sparsity={settings.sparsity:g}"]
+    own += ["debug"] if settings.debug else []
+    return [tag[:LONGEST_TAG] for tag in dict.fromkeys([*own, *settings.logger.tags])]
 
 
 @cache

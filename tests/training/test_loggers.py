@@ -14,8 +14,12 @@ from seven_bench.commands import main
 from seven_bench.results.dashboard import build_workspace, specification
 from seven_bench.results.wandb_offline import read_offline_runs
 from seven_bench.running.run import run
+from seven_bench.running.suite_summary import show_suite
+from seven_bench.settings.identity import identify
+from seven_bench.settings.model import Logger
 from seven_bench.terminal import Once
 from seven_bench.training.loggers import loggers
+from tests.conftest import ROOT
 
 QUICK = ("start=init", "trainer.max_epochs=2", "progress=false")
 KEY = "f4ce" * 10
@@ -153,3 +157,80 @@ def test_a_message_that_repeats_comes_once_and_our_own_warnings_always(caplog):
     assert lines.count("the model has no pooler to prune") == 1
     assert lines.count("a font is missing") == 1
     assert lines.count("nothing is left of a layer") == 3
+
+
+@pytest.fixture
+def agent(monkeypatch, tmp_path):
+    """What W&B's agent says to the program of a trial."""
+
+    def ask(run_id: str) -> None:
+        path = tmp_path / f"config-{run_id}.yaml"
+        path.write_text("wandb_version: 1\n")
+        monkeypatch.setenv("WANDB_SWEEP_ID", "sweep1")
+        monkeypatch.setenv("WANDB_RUN_ID", run_id)
+        monkeypatch.setenv("WANDB_SWEEP_PARAM_PATH", str(path))
+
+    return ask
+
+
+def sweep_arguments() -> list[str]:
+    """The example's first trial, as W&B's own agent writes its arguments."""
+    import yaml
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
+
+    file = ROOT / "docs" / "examples" / "wandb_sweep" / "sweep.yaml"
+    sweep = yaml.safe_load(file.read_text())
+    chosen = {
+        name: {"value": given.get("value", given.get("values", [given.get("min")])[0])}
+        for name, given in sweep["parameters"].items()
+    }
+    assert sweep["command"][:2] == ["seven-bench", "${args_no_hyphens}"]
+    ready = create_sweep_command_args({"args": chosen})["args_no_hyphens"]
+    return [*ready, *sweep["command"][2:]]
+
+
+def test_a_trial_of_a_sweep_and_its_start_are_two_runs(agent, tmp_path, monkeypatch, capsys):
+    from hydra import compose, initialize_config_dir
+
+    from seven_bench.commands.run import perform
+    from seven_bench.settings.conf import conf_dir
+
+    given = [*sweep_arguments(), "logger.every=20", "trainer.max_epochs=1"]
+    given += ["start.train.max_epochs=1", f"output_root={tmp_path}"]
+    values = []
+    for run_id in ("trial1", "trial2"):
+        agent(run_id)
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            values.append(perform(compose("config", overrides=given)))
+    assert "already done: snip" in capsys.readouterr().out
+    runs, unread = read_offline_runs(tmp_path / "wandb")
+    assert not unread
+    ids = [run.path.name.rpartition("-")[2] for run in runs]
+    start, first, second = runs
+    assert ids[1:] == ["trial1", "trial2"] and ids[0] not in ids[1:]
+    assert start.job_type == "dense" and first.name == second.name != start.name
+    record = json.loads((tmp_path / "runs" / first.name / "result.json").read_text())
+    for trial, value in zip((first, second), values, strict=True):  # a done one tells it at once
+        assert trial.summary["validation/accuracy"] == value
+        assert trial.summary["final/accuracy"] == record["metric"]["value"]
+        told = {key for key in trial.summary if key.startswith("final/")}
+        wanted = {f"final/sparsity_{n}" for n in ("prunable", "encoder", "non_embedding", "model")}
+        wanted |= {"final/cost/total", "final/cost/scoring", "final/cost/start"}
+        wanted |= {"final/bytes/packed", "final/macs/masked", "final/seconds/total", "final/kept"}
+        assert wanted <= told
+        assert trial.summary["final/bytes/packed"] == record["efficiency"]["bytes"]["packed"]
+    assert first.summary["step/sparsity"] == pytest.approx(0.9, abs=1e-5)
+    assert first.tags == ["digits", "vit_digits", "snip", "start=dense", "sparsity=0.9"]
+
+
+def test_a_suite_has_a_run_of_its_own_with_the_figure(make_config, tmp_path):
+    settings = make_config("pruner=magnitude", "suite=mine", *QUICK)
+    folder = identify(settings).folder(settings.output_root)
+    run(settings.model_copy(update={"logger": Logger(name="none")}))
+    show_suite(settings, [folder])
+    runs, _ = read_offline_runs(tmp_path / "wandb")
+    (summary,) = runs
+    assert (summary.group, summary.job_type) == ("mine", "summary")
+    media = list((summary.path / "files" / "media").rglob("*.png"))
+    assert len(media) == 1 and media[0].read_bytes().startswith(b"\x89PNG")
+    assert any(key.startswith("figures/") for key in summary.summary)
