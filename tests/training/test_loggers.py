@@ -189,6 +189,8 @@ def sweep_arguments() -> list[str]:
     return [*ready, *sweep["command"][2:]]
 
 
+# W&B's reader of an agent's file leaves it open
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_trial_of_a_sweep_and_its_start_are_two_runs(agent, tmp_path, monkeypatch, capsys):
     from hydra import compose, initialize_config_dir
 
