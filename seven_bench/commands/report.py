@@ -30,8 +30,9 @@ examples:
   seven-bench report outputs --out report --at 0.95 --methods snip,seven_pre,seven_pre_signed
 
 DIR gets index.html (one file, opens without a network), results.csv (a row a run), table.md,
-table.tex, figures/ (each as PNG, SVG and PDF), overlap.csv of masks, and items.md where runs keep
-their predictions. Damaged records are named and left out. Without any record the exit status is 1.
+table.tex, figures/ (each as PNG, SVG and PDF), overlap.csv of masks, variance.md where more than
+the seed was varied, and items.md where runs keep their predictions. Damaged records are named and
+left out. Without any record the exit status is 1.
 """
 
 
@@ -170,11 +171,14 @@ def _write(report: Report, content: PageContent, out: Path) -> tuple[Path, ...]:
     from seven_bench.results.item_rows import items_to_markdown
     from seven_bench.results.overlap import tabulate_overlaps
     from seven_bench.results.spreadsheet import to_csv
+    from seven_bench.results.variance import tabulate_variance, variance_to_markdown
     from seven_bench.store.atomic import replace_file
 
     replace_file(report.csv, to_csv(content.records.drop(columns="layers")).encode())
     replace_file(report.markdown, tables.to_markdown(content.tables).encode())
     replace_file(report.latex, tables.to_latex(content.tables).encode())
+    if variance := tabulate_variance(content.groups):
+        replace_file(out / "variance.md", variance_to_markdown(variance).encode())
     if content.items:
         replace_file(out / "items.md", items_to_markdown(content.items).encode())
     if not (pairs := tabulate_overlaps(content.groups, content.overlaps)).empty:

@@ -136,7 +136,8 @@ def _as_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
         "seeds.calibration": frame.get("seeds.calibration"),
     }  # records without them are of the one split there was, and of calibration by the seed
     kinds = {"seed": int, "seeds.split": int, "seeds.calibration": float}
-    typed = frame.assign(**whole, **seeds).astype(dict.fromkeys(NUMERIC, float) | kinds)
+    numbers = dict.fromkeys((name for name in NUMERIC if name in frame), float)
+    typed = frame.assign(**whole, **seeds).astype(numbers | kinds)
     return typed.copy()  # in one piece again: readers add columns to it
 
 

@@ -16,12 +16,13 @@ from seven_bench.results.sections import (
     tradeoff,
     training,
     unfinished,
+    variance,
     words,
 )
 
 SECTIONS = (
     *(curve.SECTION, table.SECTION, tradeoff.SECTION, across.SECTION, comparison.SECTION),
     *(items.SECTION, training.SECTION, layers.SECTION, overlap.SECTION, plain.SECTION),
-    *(ranks.SECTION, sentinels.SECTION, words.SECTION),
+    *(ranks.SECTION, variance.SECTION, sentinels.SECTION, words.SECTION),
     *(environment.SECTION, unfinished.SECTION, damaged.SECTION),
 )
