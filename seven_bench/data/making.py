@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from seven_bench.data.augment import Augment
@@ -9,8 +10,26 @@ from seven_bench.data.task_data import TaskData
 from seven_bench.settings.building import build
 from seven_bench.settings.debug import EXAMPLES
 from seven_bench.settings.model import Settings
-from seven_bench.settings.sources import local_files
-from seven_bench.settings.weights import tokenizer_source
+from seven_bench.settings.sources import fingerprint, local_files
+from seven_bench.settings.weights import TOKENIZER, tokenizer_source
+from seven_bench.settings.weights import fingerprint as fingerprint_of_weights
+
+
+def _content(settings: Settings, data: TaskData, further: dict[str, Any]) -> str:
+    """All that decides what is loaded, and nothing else: neither seed nor batch size."""
+    task = settings.task
+    named = dict(further)
+    if (where := named.get("tokenizer", "data")) != "data":
+        named["tokenizer"] = fingerprint_of_weights(where, TOKENIZER)
+    return json.dumps(
+        [
+            settings.model_dump_json(include={"task", "data", "debug"}),
+            fingerprint(task.source, settings.data_root, task.name),
+            {split: str(path) for split, path in data.files.items()},
+            named,
+        ],
+        default=str,
+    )
 
 
 def make_data(settings: Settings, batch_size: int) -> TaskData:
@@ -40,6 +59,7 @@ def make_data(settings: Settings, batch_size: int) -> TaskData:
         **further,
     )
     data.classes = task.classes
+    data.content = _content(settings, data, further)
     data.most = EXAMPLES if settings.debug else None
     if (chosen := settings.trainer.augment).changes:
         data.augment = Augment(task.classes, **chosen.model_dump())

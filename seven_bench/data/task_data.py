@@ -17,6 +17,8 @@ from seven_bench.ranks import rank, world
 
 Splits = dict[str, Dataset[Any]]
 S = TypeVar("S", bound=Any)  # a sequence
+# What was loaded last, by its content, for the next run of this process. Nobody writes to splits.
+_LOADED: dict[str, dict[str, Any]] = {}
 LEAST = 2  # examples that can be learned from: with one there is nothing to tell apart
 
 
@@ -54,18 +56,28 @@ class TaskData(pl.LightningDataModule):
         self.classes: int | None = None  # labels are below it, where it is known
         self.most: int | None = None  # examples of a split, where it is only to be seen to work
         self.augment: Augment | None = None  # of training batches, and of no others
+        self.content: str | None = None  # what `load` gives depends on this, where it is known
 
     def load(self) -> Splits:
         """The splits `train`, `validation` and `test`; `dataset[indices]` is a whole batch."""
         raise NotImplementedError
 
     def setup(self, stage: str | None = None) -> None:
-        if not hasattr(self, "splits"):
-            splits = self.load()
-            self._check_sizes(splits)
-            if self.classes is not None:
-                self._check_classes(splits, self.classes)
-            self.splits = splits
+        if hasattr(self, "splits"):
+            return
+        if self.content is not None and self.content in _LOADED:
+            vars(self).update(_LOADED[self.content])
+            return
+        _LOADED.clear()
+        before = {*vars(self)}
+        splits = self.load()
+        self._check_sizes(splits)
+        if self.classes is not None:
+            self._check_classes(splits, self.classes)
+        self.splits = splits
+        if self.content is not None:  # splits, and what `load` has left: a tokenizer, names
+            left = {name: value for name, value in vars(self).items() if name not in before}
+            _LOADED[self.content] = left
 
     def hold_out(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Indices of train and validation among `size` examples; see `samplers.hold_out`."""
