@@ -107,8 +107,9 @@ def _print_table(analyses: Sequence[tuple[Analysed, dict[str, Any]]]) -> None:
             table.add_row(format_sparsity(row.sparsity), Text(row.method), *_tell(row))
         console.print(table)
         for line in found.doubts:
-            console.print(line, style="yellow", highlight=False)
-        console.print(f"Share kept near the cut. {found.caption}\n", style="dim", highlight=False)
+            console.print(line, style="yellow", highlight=False, markup=False)
+        caption = f"Share kept near the cut. {found.caption}\n"
+        console.print(caption, style="dim", highlight=False, markup=False)
 
 
 _HEADS = (

@@ -78,7 +78,7 @@ class Pruner:
         params: the prunable weights, by name; they are read, never written.
         generator: the score's only source of randomness.
         masks: what an earlier round has removed already (None: what the method begins with).
-        on_update: called with the masks after every update, to compare them between processes.
+        on_update: called with every update, to compare it between processes.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Pruner:
         params: Params,
         generator: torch.Generator,
         masks: MaskSet | None = None,
-        on_update: Callable[[MaskSet], None] | None = None,
+        on_update: Callable[[Update], None] | None = None,
     ) -> None:
         self.method, self.plan, self.generator = method, plan, generator
         self.masks = self._first_masks(params) if masks is None else masks
@@ -181,7 +181,7 @@ class Pruner:
         if self.method.rescore and self.step < self.plan.reached:
             self.method.score.reset(params, self.generator)
         if self.on_update is not None:
-            self.on_update(self.masks)
+            self.on_update(update)
         return update
 
     def proposed(self, params: Params, index: int = -1) -> Update:

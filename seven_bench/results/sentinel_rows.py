@@ -22,13 +22,65 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from seven_bench.results.groups import Group
 from seven_bench.store.files import SENTINELS
+from seven_bench.store.schema import Count, Text, find_odd, show
 
 SENTINELS_FORMAT = "seven_bench.sentinels/2"
-_PARTS = ("weights", "sentinels", "sentinels_kept", "temporary", "temporary_kept")
+LARGEST_FILE = 16 << 20  # bytes; ours have a few thousand
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class _Counts(_Part):
+    weights: Count
+    sentinels: Count
+    sentinels_kept: Count
+    temporary: Count
+    temporary_kept: Count
+
+
+class _Mean(_Part):
+    mean: float | None
+
+
+class _Ratios(_Part):
+    kept: _Mean
+
+
+class _Noise(_Ratios):
+    by_sensitivity: _Mean
+
+
+class _Start(_Part):
+    kind: Text
+
+
+class _Data(_Part):
+    split: Text
+    examples: Count
+    batches: Count
+    batch_size: Count
+    dropout: bool
+
+
+class _Analysis(_Part):
+    """What is shown of a file; the rest is nobody's business here."""
+
+    mask_hash: Text
+    start: _Start
+    data: _Data
+    noise_floor: float | None
+    deciles: Annotated[list[_Counts], Field(min_length=10, max_length=10)]
+    cut: _Counts
+    gsnr: _Noise
+    c: _Ratios
 
 
 def read_sentinels(folder: str | Path) -> dict[str, Any] | None:
@@ -38,23 +90,25 @@ def read_sentinels(folder: str | Path) -> dict[str, Any] | None:
     """
     path = Path(folder, SENTINELS)
     try:
+        if not path.exists():
+            return None
+        if not path.is_file() or path.stat().st_size > LARGEST_FILE:
+            raise ValueError("is not a file, or too large a one")
         found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"is not whole or not JSON ({str(error).splitlines()[0]})") from error
     if not isinstance(found, dict) or found.get("format") != SENTINELS_FORMAT:
         raise ValueError(f"is not of the format {SENTINELS_FORMAT}")
+    if odd := find_odd(found):
+        raise ValueError(f"is no analysis: {odd}")
     try:
-        for part in (*found["deciles"], found["cut"]):
-            if any(not isinstance(part[name], int) for name in _PARTS):
-                raise TypeError
-        sound = len(found["deciles"]) == 10 and {"kept", "by_sensitivity"} <= found["gsnr"].keys()
-        sound = sound and "kept" in found["c"] and isinstance(found["data"]["batches"], int)
-    except (KeyError, TypeError, AttributeError):
-        sound = False
-    if not sound:
-        raise ValueError("lacks a part of its format")
+        _Analysis.model_validate(found)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        if first["type"] in ("missing", "too_short", "too_long"):
+            raise ValueError(f"lacks a part of its format ({place})") from error
+        raise ValueError(f"has {place} {show(first['input'])}: {first['msg']}") from error
     return found
 
 
@@ -192,7 +246,7 @@ def _mean(values: Sequence[float | None]) -> float:
 
 def describe_data(analyses: Sequence[Mapping[str, Any]]) -> str:
     """What gradients were taken on, in a sentence for each way there is."""
-    floors: dict[str, list[float]] = {}
+    floors: dict[str, list[float | None]] = {}
     for analysis in analyses:
         data = analysis["data"]
         way = (

@@ -18,7 +18,7 @@ from seven_bench.pruning import MaskSet, Params, Score
 from seven_bench.pruning.calibration import passes, prune_before
 from seven_bench.pruning.controls import Control
 from seven_bench.pruning.prunable import stacked_names
-from seven_bench.pruning.pruner import Method, Pruner
+from seven_bench.pruning.pruner import Method, Pruner, Update
 from seven_bench.pruning.suppliers import tempered
 from seven_bench.running.job import Cost, Job
 from seven_bench.running.scope import pattern_of
@@ -76,7 +76,7 @@ def pruner_during(job: Job) -> Pruner:
     except ValueError as error:
         raise ConfigError(f"pruner={method}: {error} (of training)") from error
     return Pruner(
-        method, plan, job.params, scoring_generator(job.settings.seed), on_update=same_masks
+        method, plan, job.params, scoring_generator(job.settings.seed), on_update=same_update
     )
 
 
@@ -96,7 +96,7 @@ def score_and_prune(job: Job, masks: MaskSet | None = None) -> tuple[MaskSet, Co
         params,
         scoring_generator(settings.seed),
         masks.to(device) if masks is not None else None,
-        same_masks,
+        same_update,
     )
 
     state, start = random_state(), control.start(params)
@@ -187,7 +187,11 @@ def scoring_generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed + SCORING_SEED)
 
 
-def same_masks(masks: MaskSet) -> None:
-    """Raises RuntimeError unless all processes of the run hold these masks."""
+def same_update(update: Update) -> None:
+    """Raises RuntimeError unless all processes of the run have made this update: its masks, and,
+    where it moves weights, these.
+    """
     if ranks.world() > 1:
-        ranks.require_same("masks", masks.hash())
+        ranks.require_same("masks", update.masks.hash())
+        if update.weights is not None:
+            ranks.require_same("weights after an update", ranks.checksum(update.weights))

@@ -33,6 +33,7 @@ from seven_bench.store.tensors import read_tensors, write_arrays
 FORMAT = "seven_bench.predictions/1"
 STEPS = 65_535  # of a fraction in 16 bits: rounding is off by 0.000008 at most
 MOST_CLASSES = 2**16
+LONGEST = 1000  # characters that say which examples they are
 _BRIER = 2.0  # the largest squared distance of a distribution to a label
 
 _KINDS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -192,4 +193,24 @@ def read_predictions(path: str | os.PathLike[str]) -> Predictions:
         found = Predictions(metadata["kind"], metadata.get("items", ""), columns, int(classes))
         if found.checksum() != metadata.get("checksum"):
             raise ValueError("the predictions do not fit their checksum")
+        if odd := _odd(found):
+            raise ValueError(odd)
         return found
+
+
+def _odd(found: Predictions) -> str | None:
+    """What no run's predictions hold, whoever has made their checksum."""
+    columns = found.columns
+    if len(found.items) > LONGEST or not found.items.isprintable():
+        return "its name of the items is none that can be printed"
+    if found.kind == "class" and len(found):
+        highest = max(int(columns[name].max()) for name in ("label", "predicted"))
+        if highest >= found.classes:
+            return f"it has a class {highest} of {found.classes}"
+        if bool((columns["runner_up"] > columns["confidence"]).any()):
+            return "a second probability is larger than the first"
+    if found.kind == "score" and not all(np.isfinite(array).all() for array in columns.values()):
+        return "a score is not finite"
+    if found.kind == "span" and bool((columns["exact"] > 1).any()):
+        return "exact is neither 0 nor 1"
+    return None

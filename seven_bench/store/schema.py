@@ -263,6 +263,17 @@ def find_problem(record: Any) -> str | None:
     return None
 
 
+def find_odd(value: Any) -> str | None:
+    """What no value that a run writes may be, in one line: text that acts on a terminal or is none,
+    numbers that are not finite or too large, nesting without end. None where it is sound.
+    """
+    try:
+        _scan(value, 1)
+    except _OddError as odd:
+        return str(odd)
+    return None
+
+
 def _tell(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     place = [str(part) for part in first["loc"]]

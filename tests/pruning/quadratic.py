@@ -32,7 +32,7 @@ def prune_quadratic(weights, batches, score, schedule, keep, **method):
         plan,
         params,
         torch.Generator().manual_seed(0),
-        on_update=lambda masks: kept.append(masks["w"][0].nonzero().flatten().tolist()),
+        on_update=lambda made: kept.append(made.masks["w"][0].nonzero().flatten().tolist()),
     )
     prune_before(pruner, model, params, model.loss, batches)
     assert bool((model.w[0][~pruner.masks["w"][0]] == 0).all()), "removed weights are not zero"

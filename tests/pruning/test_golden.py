@@ -100,8 +100,9 @@ def test_seven_is_its_formula_over_thirty_steps(signed):
     score = SevenScore(A1, A2, signed)
     schedule = Cubic(start=f"{warmup}it", steps=f"{steps}it")
 
-    def update(masks):
-        seen.append((masks, {n: s.clone() for n, s in score.scores(params, masks).items()}))
+    def update(made):
+        scores = score.scores(params, made.masks)
+        seen.append((made.masks, {n: s.clone() for n, s in scores.items()}))
 
     pruner = Pruner(
         Method(score, schedule, 1 - keep),

@@ -12,6 +12,9 @@ import torch
 from seven_bench import ranks
 from seven_bench.data.samplers import SeededBatches
 from seven_bench.errors import ConfigError
+from seven_bench.pruning import MaskSet
+from seven_bench.pruning.pruner import Update
+from seven_bench.running import scoring
 from seven_bench.running.run import run
 from seven_bench.store.predictions import read_predictions
 from seven_bench.store.run_folder import RunFolder
@@ -111,6 +114,32 @@ def test_alone_nothing_is_asked_of_others():
     tensors = {"a": torch.ones(2)}
     assert ranks.mean_(tensors) is tensors and torch.equal(tensors["a"], torch.ones(2))
     ranks.require_same("masks", "abc")
+
+
+def test_a_checksum_sees_each_bit_and_each_place():
+    tensors = {"a": torch.randn(70_000), "b": torch.zeros(2, 3)}
+    found = {ranks.checksum(tensors)}
+    assert found == {ranks.checksum({name: t.clone() for name, t in tensors.items()})}
+    tensors["a"].view(torch.int32)[69_999] ^= 1
+    found.add(ranks.checksum(tensors))
+    tensors["a"][[0, 1]] = tensors["a"][[1, 0]]
+    found.add(ranks.checksum(tensors))
+    tensors["b"][0, 0] = -0.0
+    found.add(ranks.checksum(tensors))
+    assert len(found) == 4
+
+
+def test_an_update_that_moves_weights_is_compared_with_them(monkeypatch):
+    told = []
+    monkeypatch.setattr(ranks, "world", lambda: 2)
+    monkeypatch.setattr(ranks, "require_same", lambda what, value: told.append((what, value)))
+    masks, weights = MaskSet({"a": torch.ones(2) > 0}), {"a": torch.tensor([1.0, 2.0])}
+    scoring.same_update(Update(masks, masks))
+    scoring.same_update(Update(masks, masks, weights))
+    assert told == [
+        ("masks", masks.hash()), ("masks", masks.hash()),
+        ("weights after an update", ranks.checksum(weights)),
+    ]  # fmt: skip
 
 
 MOMENTS = (0, 0.03, 0.06, 0.12, 0.25, 0.5, 1.0, 1.5, 2.5, 4.0)  # seconds after the start

@@ -23,13 +23,13 @@ def main(rank: int, world: int, folder: Path, methods: list[str]) -> None:
     from seven_bench.training.context import Device
 
     updates: list[str] = []
-    compare = module.same_masks
+    compare = module.same_update
 
-    def watched(masks):
-        updates.append(masks.hash())
-        compare(masks)
+    def watched(update):
+        updates.append(update.masks.hash())
+        compare(update)
 
-    module.same_masks = watched
+    module.same_update = watched
     found = {}
     for method in methods:
         name, _, pattern = method.partition(":")
