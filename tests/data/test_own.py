@@ -283,6 +283,7 @@ def test_images_too_many_to_hold_are_decoded_as_they_are_read(make_config, tmp_p
     settings = make_config(*IMAGES, f"data_root={write_images(tmp_path / 'pets')}")
     held = loaded(settings).splits["train"]
     monkeypatch.setattr("seven_bench.data.own_images.IN_MEMORY", 0)
+    monkeypatch.setattr("seven_bench.data.task_data._LOADED", {})
     read = loaded(settings).splits["train"]
     assert type(held) is not type(read)
     for name, value in held[[0, 3]].items():
