@@ -25,9 +25,9 @@ from seven_bench.pruning.structure import CoupledBiases, structure_of, structure
 from seven_bench.running.run import run
 from seven_bench.store.finished import open_run
 from seven_bench.store.record import read_record
+from seven_bench.testing import tiny
 from tests.conftest import SHORT
 from tests.data.synthetic import write_for
-from tests.training import tiny
 
 
 def masked(name, pattern, sparsity, distribution="uniform", biases=True):
