@@ -7,6 +7,7 @@ from seven_bench.results.sections import (
     damaged,
     environment,
     items,
+    latency,
     layers,
     overlap,
     plain,
@@ -21,7 +22,14 @@ from seven_bench.results.sections import (
 )
 
 SECTIONS = (
-    *(curve.SECTION, table.SECTION, tradeoff.SECTION, across.SECTION, comparison.SECTION),
+    *(
+        curve.SECTION,
+        table.SECTION,
+        tradeoff.SECTION,
+        latency.SECTION,
+        across.SECTION,
+        comparison.SECTION,
+    ),
     *(items.SECTION, training.SECTION, layers.SECTION, overlap.SECTION, plain.SECTION),
     *(ranks.SECTION, variance.SECTION, sentinels.SECTION, words.SECTION),
     *(environment.SECTION, unfinished.SECTION, damaged.SECTION),

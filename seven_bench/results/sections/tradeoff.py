@@ -19,6 +19,7 @@ _COSTS = {
     "efficiency.bytes.packed": "bytes of the packed file",
     "efficiency.bytes.zstd": "bytes of the model's file under zstd",
 }
+_NO_COST = ("_low", "_high", ".threads")  # quartiles of what is there, and how it was measured
 _DENSE_COSTS = ("efficiency.macs.dense", "efficiency.bytes.dense")  # no method changes them
 
 _MARKUP = r"""
@@ -116,7 +117,12 @@ def _list_costs(runs: pd.DataFrame) -> dict[str, str]:
     costs = {
         name: words for name, words in _COSTS.items() if name in runs and runs[name].notna().any()
     }
-    more = [n for n in numeric_columns(runs, "efficiency.") if n not in (*costs, *_DENSE_COSTS)]
+    known = (*costs, *_DENSE_COSTS)
+    more = [
+        name
+        for name in numeric_columns(runs, "efficiency.")
+        if name not in known and not name.endswith(_NO_COST)
+    ]
     return costs | {name: _say(name) for name in more}
 
 
