@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import BatchEncoding
 
 from seven_bench import prune
 from seven_bench.errors import ConfigError
@@ -142,6 +143,24 @@ def test_heads_go_with_their_biases():
     for place, block in enumerate(model.blocks):
         living = masks[f"blocks.{place}.attn.qkv.weight"].any(1)
         assert torch.equal(block.attn.qkv.bias != 0, living)
+
+
+@pytest.mark.parametrize("method", ["fisher", "wanda", "snip"])
+def test_a_batch_as_a_tokenizer_gives_it(method):
+    """transformers' BatchEncoding, padded, is cut into examples and its padding left out."""
+    generator = torch.Generator().manual_seed(2)
+    tokens = torch.randint(0, 17, (6, 5), generator=generator)
+    batch = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+    batch["attention_mask"][:, 3:] = 0
+    batch["labels"] = torch.arange(6) % 4
+    found = [
+        prune(tiny.start("bert"), [given], lambda model, b: model(**b).loss, method, 0.5)[0].hash()
+        for given in (batch, BatchEncoding(batch))
+    ]
+    assert found[0] == found[1]
+    changed = {**batch, "attention_mask": torch.ones_like(tokens)}
+    masks, _ = prune(tiny.start("bert"), [changed], lambda m, b: m(**b).loss, method, 0.5)
+    assert masks.hash() != found[0]
 
 
 class Small(Score):
