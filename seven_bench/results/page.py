@@ -18,7 +18,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from seven_bench.results.groups import DENSE, Group, is_control
+from seven_bench.results.groups import DENSE, DRAW, REPLICATE, Group, is_control
 from seven_bench.results.sections import SECTIONS
 from seven_bench.results.sections.numbers import (
     first_known,
@@ -142,6 +142,7 @@ def _describe_group(group: Group, content: PageContent, folder: Path) -> dict[st
             "sparsity": runs["sparsity.target"].tolist(),
             "reached": shorten_all(runs["sparsity.prunable"]),
             "seed": runs["seed"].tolist(),
+            "named": _name_seeds(runs),
             "folder": _split_links(relative_link(path, folder) for path in runs["folder"]),
             "command": _fold(commands, runs["seed"]),
             "unsealed": [at for at, sealed in enumerate(runs["sealed"]) if not sealed],
@@ -187,6 +188,19 @@ def _split_links(links: Iterable[str]) -> list[Any]:
     return [list(parents), numbers, names]
 
 
+def _name_seeds(runs: pd.DataFrame) -> list[str]:
+    """What a run is among those of its cell, in words."""
+    splits, draws = runs["seeds.split"].nunique() > 1, runs.groupby(REPLICATE)[DRAW].nunique() > 1
+    drawn = bool(draws.any())
+    named = []
+    for split, seed, draw in runs[[*REPLICATE, DRAW]].itertuples(index=False):
+        words = [f"split {split}"] if splits else []
+        words += [f"seed {seed}"]
+        words += [f"draw {draw:.0f}"] if drawn and not math.isnan(draw) else []
+        named.append(", ".join(words))
+    return named
+
+
 def build_command(run: Mapping[str, Any]) -> str:
     """The command that repeats a run: the recorded one, or else one built from its keys."""
     recorded = run.get("command")
@@ -196,6 +210,10 @@ def build_command(run: Mapping[str, Any]) -> str:
     given = [(key, run[key]) for key in keys if run.get(key) not in (None, "")]
     if run["pruner"] != DENSE:
         given.insert(4, ("sparsity", format_sparsity(run["sparsity.target"])))
+    if split := run.get("seeds.split"):
+        given.append(("data.split_seed", split))
+    if (draw := run.get(DRAW)) is not None and not math.isnan(draw) and draw != run["seed"]:
+        given.append(("calibration.seed", int(draw)))
     return " ".join(["python -m seven_bench", *(f"{key}={_quote(value)}" for key, value in given)])
 
 

@@ -136,3 +136,20 @@ def test_the_same_records_make_the_same_page(tmp_path: Path) -> None:
         for _ in range(2)
     )
     assert first == second
+
+
+def test_runs_of_folds_are_told_apart_and_repeated(tmp_path: Path) -> None:
+    for split in range(2):
+        for draw in (0, 4):
+            seeds = {"split": split, "calibration": draw}
+            write_run(tmp_path / "runs", make_record(seeds=seeds, run_id=f"{split}/{draw}"))
+    report = write_report([tmp_path / "runs"], tmp_path / "out")
+    embedded = report.page.read_text("utf-8").partition('id="data">')[2].partition("</script>")[0]
+    runs = json.loads(embedded)["groups"][0]["runs"]
+    assert sorted(runs["named"]) == [
+        "split 0, seed 0, draw 0", "split 0, seed 0, draw 4",
+        "split 1, seed 0, draw 0", "split 1, seed 0, draw 4",
+    ]  # fmt: skip
+    ends = {text.partition("seed={seed}")[2] for text in runs["command"][0]}
+    both = " data.split_seed=1 calibration.seed=4"
+    assert ends == {"", " data.split_seed=1", " calibration.seed=4", both}

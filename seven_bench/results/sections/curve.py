@@ -79,7 +79,7 @@ function drawCurve() {
         const value = group.runs.values[metric][run];
         if (value === null || p.cell.n < 2) continue;
         box.svg.append(hint(make("circle", { class: "seed", cx: p.x, cy: y(scale * value), r: 2.4, fill: paint, onclick: () => showRuns(method.index, p.s) }),
-          `${method.name}, sparsity ${tellSparsity(p.s)}, seed ${group.runs.seed[run]}: ${tell(value, metric)}`));
+          `${method.name}, sparsity ${tellSparsity(p.s)}, ${group.runs.named[run]}: ${tell(value, metric)}`));
       }
       box.svg.append(point(
         marker(method.marker, p.x, p.y, 4.2, { class: "mark", fill: paint, stroke: "var(--paper)", "stroke-width": 1 }),

@@ -40,7 +40,7 @@ function drawLayers() {
   const caption = $("layers-caption");
   const method = group.methods.findIndex(({ name }) => name === $("layer-method").value);
   const run = group.runs.method.findIndex((index, at) => index === method
-    && group.runs.sparsity[at] === Number($("layer-sparsity").value) && group.runs.seed[at] === Number($("layer-seed").value));
+    && group.runs.sparsity[at] === Number($("layer-sparsity").value) && group.runs.named[at] === $("layer-seed").value);
   const packed = run < 0 ? null : group.runs.layers[run];
   if (!packed) {
     $("layers").replaceChildren();
@@ -84,8 +84,8 @@ function chooseLayer() {
   const method = choose("layer-method", names.map(({ name }) => [name]));
   const own = runs.filter((run) => group.methods[group.runs.method[run]].name === method);
   const sparsity = choose("layer-sparsity", distinct(own.map((run) => group.runs.sparsity[run])).sort((a, b) => b - a).map((s) => [s, tellSparsity(s)]));
-  const seeds = own.filter((run) => String(group.runs.sparsity[run]) === sparsity).map((run) => group.runs.seed[run]);
-  choose("layer-seed", distinct(seeds).sort((a, b) => a - b).map((seed) => [seed]));
+  const named = own.filter((run) => String(group.runs.sparsity[run]) === sparsity).map((run) => group.runs.named[run]);
+  choose("layer-seed", distinct(named).sort((a, b) => a.localeCompare(b, undefined, { numeric: true })).map((name) => [name]));
 }
 
 addSection({ choose: chooseLayer, draw: drawLayers });

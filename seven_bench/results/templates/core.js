@@ -287,7 +287,7 @@ function commandLine(run) {
 function runItem(run, metric) {
   const cost = group.runs.costs["cost.example_equivalents.total"]?.[run];
   return make("li", {},
-    make("p", { class: "facts" }, make("strong", {}, `seed ${group.runs.seed[run]}`), make("span", {}, tell(group.runs.values[metric][run], metric)),
+    make("p", { class: "facts" }, make("strong", {}, group.runs.named[run]), make("span", {}, tell(group.runs.values[metric][run], metric)),
       group.runs.unsealed.includes(run) ? make("span", {}, "no seal") : null,
       group.runs.reached[run] === null ? null : make("span", {}, `sparsity ${group.runs.reached[run]}`),
       cost === null || cost === undefined ? null : make("span", {}, `${compact.format(cost)} example equivalents`),
