@@ -41,17 +41,16 @@ def count_macs(
 
     Raises: NotImplementedError on a product that is not known how to count.
     """
-    kept = {id(params[name]): int(mask.count_nonzero()) for name, mask in masks.items()}
-    counter = _Counter(kept)
+    counter = _Counter({id(params[name]): mask for name, mask in masks.items()})
     with torch.no_grad(), counter:
         forward()
     return Macs(counter.dense, counter.masked)
 
 
 class _Counter(TorchFunctionMode):
-    def __init__(self, kept: Mapping[int, int]) -> None:
+    def __init__(self, masks: Mapping[int, Tensor]) -> None:
         super().__init__()
-        self.kept = kept
+        self.masks = masks
         self.dense = self.masked = 0
 
     def __torch_function__(
@@ -64,16 +63,22 @@ class _Counter(TorchFunctionMode):
         if func in COUNTED:
             names, rule = COUNTED[func]
             inputs = dict(zip(names, args, strict=False)) | kwargs
-            self._add(*rule(output, *(inputs[name] for name in names)))
+            counted = rule(output, *(inputs[name] for name in names))
+            for part in counted if isinstance(counted, list) else [counted]:
+                self._add(*part)
         return output
 
-    def _add(self, times: int, weight: Tensor | None, size: int) -> None:
-        """`times` products with each of the `size` entries of `weight`, where it is one."""
+    def _add(self, times: int, weight: Tensor | None, size: int, rows: slice = slice(None)) -> None:
+        """`times` products with each of the `size` entries of (those rows of) `weight`, where it is
+        one.
+        """
+        mask = self.masks.get(id(weight))
         self.dense += times * size
-        self.masked += times * self.kept.get(id(weight), size)
+        self.masked += times * (size if mask is None else int(mask[rows].count_nonzero()))
 
 
-Rule = Callable[..., tuple[int, "Tensor | None", int]]
+Part = tuple[int, "Tensor | None", int] | tuple[int, "Tensor | None", int, slice]
+Rule = Callable[..., Part | list[Part]]
 
 
 def _linear(output: Tensor, value: Tensor, weight: Tensor) -> tuple[int, Tensor, int]:
@@ -97,10 +102,43 @@ def _attention(output: Tensor, query: Tensor, key: Tensor, value: Tensor) -> tup
     return pairs, None, query.shape[-1] + value.shape[-1]
 
 
+def _multi_head(
+    output: Any, query: Tensor, key: Tensor, projections: Tensor, last: Tensor
+) -> list[Part]:
+    """nn.MultiheadAttention as one call: query, key and value lie along the rows of one weight, and
+    inputs are [tokens, batch, width].
+    """
+    width = query.shape[-1]
+    asked, looked_at = (value.numel() // value.shape[-1] for value in (query, key))
+    return [
+        (asked, projections, width * width, slice(0, width)),
+        (looked_at, projections, 2 * width * width, slice(width, 3 * width)),
+        (asked * key.shape[0], None, 2 * width),
+        (asked, last, last.numel()),
+    ]
+
+
 #: How a call is counted, by torch's function: its first arguments' names, and the rule.
 COUNTED: dict[Any, tuple[tuple[str, ...], Rule]] = {
     F.linear: (("input", "weight"), _linear),
     F.conv2d: (("input", "weight"), _convolution),
+    F.multi_head_attention_forward: (
+        (
+            "query",
+            "key",
+            "value",
+            "embed_dim_to_check",
+            "num_heads",
+            "in_proj_weight",
+            "in_proj_bias",
+            "bias_k",
+            "bias_v",
+            "add_zero_attn",
+            "dropout_p",
+            "out_proj_weight",
+        ),
+        lambda output, *given: _multi_head(output, given[0], given[1], given[5], given[11]),
+    ),
     F.scaled_dot_product_attention: (("query", "key", "value"), _attention),
     **dict.fromkeys((torch.matmul, torch.mm, torch.bmm), (("input", "other"), _product)),
     **dict.fromkeys(
@@ -111,7 +149,7 @@ COUNTED: dict[Any, tuple[tuple[str, ...], Rule]] = {
 UNKNOWN = frozenset(
     (
         torch.einsum, torch.tensordot, torch.bilinear, F.bilinear, F.conv1d, F.conv3d,
-        F.conv_transpose2d, F.multi_head_attention_forward, torch.chain_matmul,
+        F.conv_transpose2d, torch.chain_matmul,
         torch.mv, torch.dot, torch.addmv, torch.addbmm, Tensor.__rmatmul__,
     )
 )  # fmt: skip

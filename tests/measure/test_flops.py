@@ -46,6 +46,19 @@ def test_masks_count_for_linear_layers_alone_and_attention_stays():
     assert found.masked == attention + pooler_and_classifier
 
 
+def test_attention_as_one_module_by_hand():
+    """A token that looks at seven, 8 wide: q of one, k and v of seven, all heads, the output."""
+    module = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    one, seven = torch.ones(3, 1, 8), torch.ones(3, 7, 8)
+    masks = {"in": torch.zeros(24, 8, dtype=torch.bool), "out": torch.ones(8, 8, dtype=torch.bool)}
+    masks["in"][0, :5] = masks["in"][8, :3] = True  # five weights of q, three of k
+    params = {"in": module.in_proj_weight, "out": module.out_proj.weight}
+    found = count_macs(lambda: module(one, seven, seven), params, masks)
+    attention = 7 * 2 * 8 + 64
+    assert found.dense == 3 * (64 + 7 * 128 + attention)
+    assert found.masked == 3 * (5 + 7 * 3 + attention)
+
+
 def test_attention_between_unequal_lengths_by_hand():
     query, key, value = torch.ones(2, 3, 5, 8), torch.ones(2, 3, 7, 8), torch.ones(2, 3, 7, 4)
     found = count_macs(lambda: F.scaled_dot_product_attention(query, key, value), {}, {})
