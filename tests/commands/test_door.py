@@ -52,7 +52,7 @@ def test_every_verb_has_a_help_with_examples(verb, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["lst"], "lst: no such verb; known are list, report"),
+        (["lst"], "lst: no such verb; known are list, tune, report"),
         (["lst"], "did you mean list?"),
         (["report"], "required: RESULTS, --out (seven-bench report --help)"),
         (["export", "x", "--to", "zip"], "argument --to: invalid choice: 'zip'"),
