@@ -130,7 +130,7 @@ class SuiteSweeper(Sweeper):
 
             print_plan([job.settings for job in mine])
         elif todo:
-            todo = _starts_first(todo)
+            todo = _in_order(todo)
             stopped, found = self._launch(todo)
             failures += found
         if not dry_run:
@@ -247,14 +247,34 @@ def _command(overrides: Iterable[str]) -> str:
     return f"python -m seven_bench {shlex.join(overrides)}"
 
 
-def _starts_first(jobs: list[Job]) -> list[Job]:
-    """Runs that need different dense starts come first, so that workers do not wait for one."""
+def _in_order(jobs: list[Job]) -> list[Job]:
+    """Jobs so that workers neither wait for one another nor end one after another: first runs that
+    need different dense starts, then the largest. Of runs in rounds the highest sparsity is a large
+    one, for it does those below on its way; these come last, when most of them are done.
+    """
     first: dict[str, Job] = {}
+    highest: dict[str, Job] = {}
     for job in jobs:
-        if job.settings.start.kind == "dense":
-            first.setdefault(identify(dense_start(job.settings)).run_id, job)
-    leading = list(first.values())
-    return [*leading, *(job for job in jobs if job not in leading)]
+        settings = job.settings
+        if settings.start.kind == "dense":
+            first.setdefault(identify(dense_start(settings)).run_id, job)
+        if _climbs(job):
+            ladder = settings.model_dump_json(exclude={"sparsity"})
+            if settings.sparsity > highest.setdefault(ladder, job).settings.sparsity:
+                highest[ladder] = job
+    tops = {job.folder.path for job in highest.values()}
+    lower = [job for job in jobs if _climbs(job) and job.folder.path not in tops]
+    leading = [job for job in first.values() if job not in lower]
+    others = [job for job in jobs if not _climbs(job)]
+    others.sort(key=lambda job: -job.settings.trainer.max_epochs)  # stable
+    ordered = (*leading, *highest.values(), *others, *lower)
+    return list({job.folder.path: job for job in ordered}.values())
+
+
+def _climbs(job: Job) -> bool:
+    """Whether a run has runs of its own method below it."""
+    rounds = job.settings.pruner.rounds
+    return rounds is not None and rounds.fraction is not None and job.settings.sparsity > 0
 
 
 def _failed_on_disk(jobs: Iterable[Job]) -> dict[Path, Failure]:

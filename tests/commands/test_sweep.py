@@ -6,6 +6,8 @@ from importlib.util import find_spec
 
 import pytest
 
+from seven_bench.commands.sweeper import Job, _in_order
+from seven_bench.settings.identity import identify
 from seven_bench.store.integrity import fingerprints
 from seven_bench.store.record import read_record, write_record
 from seven_bench.store.run_folder import BusyError, RunFolder
@@ -88,6 +90,22 @@ def test_retry_failed_is_a_choice(with_failures):
     assert status.stat().st_mtime_ns == before
     program(*arguments, f"output_root={root}")
     assert status.stat().st_mtime_ns > before
+
+
+def test_the_order_keeps_workers_busy(make_config):
+    """Dense starts first, then the top of each ladder, longer runs, what ladders share."""
+
+    def job(*given):
+        settings = make_config("logger=none", *given)
+        folder = identify(settings).folder(settings.output_root)
+        return Job(given, settings, RunFolder(folder))
+
+    ladder = [job("pruner=lth", f"sparsity={s}") for s in (0.5, 0.9, 0.8)]
+    short, long = job("pruner=snip"), job("pruner=snip", "trainer.max_epochs=20")
+    other = job("pruner=snip", "seed=1")
+    found = _in_order([*ladder, short, long, other])
+    assert found == [other, ladder[1], long, short, ladder[0], ladder[2]]
+    assert _in_order([short, other]) == [short, other]
 
 
 def test_more_than_one_device_is_refused_in_a_multirun(tmp_path):
