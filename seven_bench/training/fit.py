@@ -99,8 +99,9 @@ class BestEpoch(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.value, self.epoch = state_dict["value"], state_dict["epoch"]
         self.state, self.masks = state_dict["state"], MaskSet(state_dict["masks"])
-        self.scores, self.last_scores = state_dict["scores"], state_dict["last_scores"]
-        self.step = state_dict["step"]
+        self.scores = state_dict.get("scores", {})  # a checkpoint of an earlier version has none
+        self.last_scores = state_dict.get("last_scores", {})
+        self.step = state_dict.get("step", -1)
 
 
 def snapshot(module: TaskModule) -> State:
