@@ -37,6 +37,7 @@ ROW = Row(
         ({"pattern": "nm_2_4", "distribution": "er"}, "pattern=nm_2_4 distribution=er"),
         ({"control": "reinit"}, "control=reinit"),
         ({"linears": 73}, "prunable.include=[pooler]"),
+        ({"epochs": 0.0}, "trainer.max_epochs=0"),
     ],
 )
 def test_a_row_becomes_keys(changes: dict[str, Any], words: str) -> None:
@@ -59,7 +60,10 @@ def test_a_row_becomes_keys(changes: dict[str, Any], words: str) -> None:
             {"method": "lth", "control": "shuffle"},
             "the suite's controls are for methods before training",
         ),
-        ({"epochs": 0.0}, "the suite trains at least an epoch"),
+        (
+            {"method": "gmp", "epochs": 0.0},
+            "a method at work during training needs an epoch of it",
+        ),
         ({"hardware": "RTX 3090"}, "times and memory belong to their machine"),
     ],
 )
