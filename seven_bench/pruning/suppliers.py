@@ -159,12 +159,19 @@ def _block_after_block(
     blocks pruned before it have made.
 
     All of it happens before the first batch is counted as a step; nothing is left to supply then.
+
+    Raises: ValueError on a weight whose layer was not called by itself.
     """
     pruner = context.pruner
     for names in blocks(context.params):
         for batch in context.batches:
             with torch.no_grad(), input_sums(context, names, batch, of) as sums:
                 context.loss(batch)
+            if unseen := [name for name in names if name not in sums]:
+                raise ValueError(
+                    f"{unseen[0]}: what it is multiplied with is not seen, for its module computes "
+                    f"several products at once; a score that needs {need} cannot prune it"
+                )
             size = len(context.examples(batch))
             means = context.reduce({name: total / size for name, total in sums.items()})
             pruner.observe(context.dense, supplied={need: means})

@@ -14,6 +14,7 @@ from seven_bench.baselines.grasp import GraspScore
 from seven_bench.baselines.magnitude import MagnitudeScore
 from seven_bench.baselines.random import RandomScore
 from seven_bench.baselines.snip import SnipScore
+from seven_bench.baselines.sparsegpt import SparseGptScore
 from seven_bench.baselines.synflow import SynflowLinearizedScore
 from seven_bench.baselines.taylor import TaylorScore
 from seven_bench.baselines.wanda import WandaScore
@@ -369,6 +370,23 @@ def test_wanda_leaves_out_padding():
     batch = {"x": x, "attention_mask": torch.tensor([[1, 0]])}
     prune_layers(model, score, OneShot(), 0.5, [batch], distribution="per_row")
     assert score.squares["0.weight"].tolist() == [1.0, 4.0]
+
+
+def test_wanda_refuses_a_layer_that_computes_several_products_at_once():
+    """No hook sees the inputs of attention's parts: scores of 0 would be cut by their order."""
+
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(4, 1, batch_first=True)
+
+        def loss(self, batch):
+            return self.attention(*[batch["x"]] * 3)[0].square().mean()
+
+    batches = [{"x": torch.ones(1, 2, 4)}]
+    for score, need in ((WandaScore(), "activations"), (SparseGptScore(), "grams")):
+        with pytest.raises(ValueError, match=rf"attention.*weight: .* {need} cannot prune it"):
+            prune_layers(Pooled(), score, OneShot(), 0.5, batches, distribution="per_row")
 
 
 def test_magnitude_and_random():
