@@ -185,6 +185,10 @@ def _csr(run: Loaded, batches: Sequence[int]) -> Exported:
             break
         chosen = []
     told = f"{len(chosen)} of {len(choices)} layers sparse"
+    if chosen:  # of a layer, from the nearest quartiles to the farthest
+        least = min(choice.dense.low / choice.sparse.high for choice in chosen)
+        most = max(choice.dense.high / choice.sparse.low for choice in chosen)
+        told += f", each {least:.2f} to {most:.2f} times as fast"
     return Exported(
         run.run_id, "csr", path, path.stat().st_size, difference, seconds,
         f"{told}; {remark}" if remark else told,

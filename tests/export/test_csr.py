@@ -14,6 +14,7 @@ from seven_bench.export.csr import (
     make_sparse,
     save_sparse,
 )
+from seven_bench.measure.latency import Seconds
 from seven_bench.store.masks import write_masks
 from tests.store.test_packed import pruned
 
@@ -38,7 +39,11 @@ def ids():
 
 def forced(masks, chunk=32) -> list[Choice]:
     """Every layer sparse, whatever it costs."""
-    return [Choice(name, 48, 1.0, 0.1, chunk) for name in masks]
+    return [Choice(name, 48, took(1.0), took(0.1), chunk) for name in masks]
+
+
+def took(median: float, spread: float = 0.0) -> Seconds:
+    return Seconds(median, median - spread, median + spread)
 
 
 def test_layers_are_measured_on_what_they_are_fed():
@@ -47,18 +52,20 @@ def test_layers_are_measured_on_what_they_are_fed():
     choices = choose(model, list(masks), lambda: model(input_ids=ids()), repeats=2)
     assert [choice.name for choice in choices] == list(masks)
     assert {choice.rows for choice in choices} == {48}
-    assert all(choice.dense > 0 and choice.sparse > 0 for choice in choices)
+    assert all(min(c.dense.low, c.sparse.low) > 0 for c in choices)
 
 
 def test_only_what_is_clearly_faster_is_replaced():
     model, masks = pruned("bert")
-    first, second, *_ = masks
-    slow = Choice(second, 48, 1.0, 0.99, 32)
-    make_sparse(model, [Choice(first, 48, 1.0, 0.5, 32), slow])
+    first, second, third, *_ = masks
+    slow = Choice(second, 48, took(1.0), took(0.99), 32)
+    varying = Choice(third, 48, took(1.0, 0.3), took(0.6, 0.2), 32)  # 0.8 against 0.7
+    make_sparse(model, [Choice(first, 48, took(1.0, 0.1), took(0.5, 0.1), 32), slow, varying])
     kinds = {
-        name: type(model.get_submodule(name.removesuffix(".weight"))) for name in (first, second)
+        name: type(model.get_submodule(name.removesuffix(".weight")))
+        for name in (first, second, third)
     }
-    assert kinds == {first: SparseLinear, second: nn.Linear}
+    assert kinds == {first: SparseLinear, second: nn.Linear, third: nn.Linear}
 
 
 @pytest.mark.parametrize("name", ["bert", "vit"])
