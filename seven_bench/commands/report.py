@@ -31,8 +31,8 @@ examples:
 
 DIR gets index.html (one file, opens without a network), results.csv (a row a run), table.md,
 table.tex, figures/ (each as PNG, SVG and PDF), overlap.csv of masks, variance.md where more than
-the seed was varied, and items.md where runs keep their predictions. Damaged records are named and
-left out. Without any record the exit status is 1.
+the seed was varied, items.md where runs keep their predictions, and latency.md where some were
+timed. Damaged records are named and left out. Without any record the exit status is 1.
 """
 
 
@@ -169,6 +169,7 @@ def _write(report: Report, content: PageContent, out: Path) -> tuple[Path, ...]:
     """Writes all files; returns those of the figures."""
     from seven_bench.results import page, plots, tables
     from seven_bench.results.item_rows import items_to_markdown
+    from seven_bench.results.latencies import latencies_to_markdown, list_latencies
     from seven_bench.results.overlap import tabulate_overlaps
     from seven_bench.results.spreadsheet import to_csv
     from seven_bench.results.variance import tabulate_variance, variance_to_markdown
@@ -181,6 +182,8 @@ def _write(report: Report, content: PageContent, out: Path) -> tuple[Path, ...]:
         replace_file(out / "variance.md", variance_to_markdown(variance).encode())
     if content.items:
         replace_file(out / "items.md", items_to_markdown(content.items).encode())
+    if latencies := list_latencies(content.groups):
+        replace_file(out / "latency.md", latencies_to_markdown(latencies).encode())
     if not (pairs := tabulate_overlaps(content.groups, content.overlaps)).empty:
         replace_file(out / "overlap.csv", to_csv(pairs).encode())
     figures: list[Path] = []

@@ -13,6 +13,13 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from seven_bench.results.groups import DENSE, SEPARATOR, Group, is_control
+from seven_bench.results.tables import (
+    MISSING,
+    describe_metric,
+    escape_markdown,
+    format_sparsity,
+    format_value,
+)
 
 _COLUMN = re.compile(r"efficiency\.latency\.(\w+)_batch(\d+)$")
 _LATENCY = "efficiency.latency."
@@ -148,3 +155,40 @@ def _measured(runs: pd.DataFrame) -> list[str]:
     busy = any("busy" in str(value) for name in remarks for value in runs[name].dropna())
     warning = ["other work was under way while some of it was timed"] if busy else []
     return [*sorted(words), *warning]
+
+
+def list_cells(told: Latencies, point: Point) -> list[str]:
+    """A point as a row of a table: method, sparsity, form, metric; by batch milliseconds, ratio."""
+    value = format_value(point.mean, told.metric)
+    spread = f" ± {format_value(point.std, told.metric)}" if point.n > 1 else ""
+    sparsity = MISSING if point.dense else format_sparsity(point.sparsity)
+    cells = [point.method, sparsity, point.form, f"{value}{spread} ({point.n})"]
+    for batch in told.batches:
+        time = point.times.get(batch)
+        if time is None:
+            cells += [MISSING, MISSING]
+        else:
+            low, median, high = (milliseconds(s) for s in (time.low, time.median, time.high))
+            cells += [f"{median} ({low} to {high})", f"{time.ratio:.2f}x"]
+    return cells
+
+
+def milliseconds(seconds: float) -> str:
+    """Three digits of them, or all there are before the point."""
+    return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:.0f}"
+
+
+def latencies_to_markdown(several: Iterable[Latencies]) -> str:
+    """A GitHub Markdown table for each, with what was measured below it."""
+    parts = ["# The metric against measured latency"]
+    for told in several:
+        head = ["method", "sparsity", "form", describe_metric(told.metric)]
+        for batch in told.batches:
+            head += [f"ms, batch {batch} (quartiles)", "dense / it"]
+        align = ["---"] * 3 + ["---:"] * (len(head) - 3)
+        rows = [list_cells(told, point) for point in told.points]
+        lines = [f"| {' | '.join(map(escape_markdown, row))} |" for row in (head, *rows)]
+        lines.insert(1, f"| {' | '.join(align)} |")
+        measured = escape_markdown("; ".join(told.measured))
+        parts += [f"## {escape_markdown(told.title)}", "\n".join(lines), f"{measured}."]
+    return "\n\n".join(parts) + "\n"

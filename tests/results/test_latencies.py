@@ -69,6 +69,8 @@ def test_the_page_has_chart_and_table(outputs, tmp_path):
     assert "measured latency" in text and "milliseconds at batch 1" in text
     assert "5 (3.6 to 7.2)" in text and "<td>2.00x</td>" in text
     assert text.count('<path class="mark"') == 4
+    told = (tmp_path / "report/latency.md").read_text("utf-8")
+    assert "| 0.5 | smaller | 91.00 ± 1.00 (3) | 5 (3.6 to 7.2) | 2.00x |" in told
     assert ">small_width 0.5</text>" in text, "none beats it"
     assert "<title>magnitude 0.9, csr: " in text and "magnitude 0.9, csr</text>" not in text
 
@@ -77,3 +79,4 @@ def test_nothing_timed_is_no_section(tmp_path):
     write_run(tmp_path / "outputs", make_record())
     text = write_report([tmp_path / "outputs"], tmp_path / "report").page.read_text()
     assert "measured latency" not in text
+    assert not (tmp_path / "report/latency.md").exists()

@@ -6,7 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from seven_bench.results.latencies import Latencies, Point, list_latencies
+from seven_bench.results.latencies import (
+    Latencies,
+    Point,
+    list_cells,
+    list_latencies,
+    milliseconds,
+)
 from seven_bench.results.sections.section import PageContent, Section
 from seven_bench.results.tables import (
     describe_metric,
@@ -94,33 +100,11 @@ def _context(content: PageContent) -> dict[str, Any]:
                 "told": told,
                 "metric": describe_metric(told.metric),
                 "charts": [chart for chart in charts if chart.marks],
-                "rows": [_row(told, point) for point in told.points],
+                "rows": [list_cells(told, point) for point in told.points],
             }
         )
     sizes = {"width": _WIDTH, "height": _HEIGHT, "left": _LEFT, "right": _RIGHT, "bottom": _BOTTOM}
     return {"latencies": families, **sizes}
-
-
-def _row(told: Latencies, point: Point) -> list[str]:
-    value = format_value(point.mean, told.metric)
-    spread = f" ± {format_value(point.std, told.metric)}" if point.n > 1 else ""
-    sparsity = DASH if point.dense else format_sparsity(point.sparsity)
-    cells = [point.method, sparsity, point.form, f"{value}{spread} ({point.n})"]
-    for batch in told.batches:
-        time = point.times.get(batch)
-        if time is None:
-            cells += [DASH, DASH]
-        else:
-            low, median, high = (_ms(s) for s in (time.low, time.median, time.high))
-            cells += [f"{median} ({low} to {high})", f"{time.ratio:.2f}x"]
-    return cells
-
-
-DASH = "–"
-
-
-def _ms(seconds: float) -> str:
-    return f"{1e3 * seconds:.3g}" if seconds < 1 else f"{1e3 * seconds:.0f}"
 
 
 def _draw(told: Latencies, batch: int, content: PageContent) -> Chart:
@@ -153,7 +137,7 @@ def _draw(told: Latencies, batch: int, content: PageContent) -> Chart:
             Mark(
                 x, y, x_of(1e3 * time.low), x_of(1e3 * time.high),
                 _SHAPES[point.form].format(x=x, y=y), paint, name,
-                f"{name}: {value}, {_ms(time.median)} ms", _unbeaten(point, points, batch, told),
+                f"{name}: {value}, {milliseconds(time.median)} ms", _unbeaten(point, points, batch, told),
             )
         )  # fmt: skip
     return Chart(batch, marks, x_ticks, y_ticks)
