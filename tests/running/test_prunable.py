@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from seven_bench.errors import ConfigError
-from seven_bench.running.run import prunable
+from seven_bench.running.scope import prunable
 from seven_bench.settings.building import build
 from seven_bench.settings.identity import dense_start
 from seven_bench.settings.model import Settings
