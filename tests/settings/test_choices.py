@@ -178,7 +178,7 @@ def test_the_other_choices_compose(group, tmp_path):
 @pytest.mark.parametrize(
     ("task", "model", "told"),
     [
-        ("glue/sst2", "vit_tiny", "one for text: bert_base, distilbert, minilm"),
+        ("glue/sst2", "vit_tiny", "one for text: bert_base, distilbert, hf"),
         ("clip/cifar10", "minilm", "one for clip: clip_vit_b16"),
         ("digits", "tiny_bert", "one for image: deit_small"),
     ],
