@@ -19,7 +19,10 @@ def best_of(values, reached, higher_is_better=True):
         module = SimpleNamespace(plain_state=lambda epoch=epoch: {"w": torch.tensor(epoch + 1)})
         metrics = {"validation/accuracy": torch.tensor(value)}
         trainer = SimpleNamespace(
-            sanity_checking=False, callback_metrics=metrics, current_epoch=epoch
+            sanity_checking=False,
+            callback_metrics=metrics,
+            current_epoch=epoch,
+            global_step=10 * (epoch + 1),
         )
         callback.on_validation_end(trainer, module)
     assert callback.state["w"] == callback.epoch

@@ -89,4 +89,6 @@ def test_the_program_says_which_does_not_hold(capsys, monkeypatch):
     assert len(lines) == 2 and "one" in lines[0] and lines[0].endswith("holds")
     assert lines[1].endswith("FAILS: AssertionError: 7 of 8")
     assert main(["snipp"]) == 1
-    assert "error: snipp: no such method; known are dense" in capsys.readouterr().err
+    assert (
+        "error: snipp: no such method; known are block_movement, dense" in capsys.readouterr().err
+    )
