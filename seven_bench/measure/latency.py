@@ -62,11 +62,14 @@ def _wait() -> None:
 
 
 def busy_cores(seconds: float = 0.5) -> float | None:
-    """Cores that others keep busy, measured over a moment; None where it cannot be told."""
+    """Cores that others keep busy, measured over a moment; None where it cannot be told. This
+    process' own threads, which may spin while they wait for work, are left out.
+    """
     try:
-        before = _busy_ticks()
+        before, own = _busy_ticks(), time.process_time()
         time.sleep(seconds)
-        return (_busy_ticks() - before) / os.sysconf("SC_CLK_TCK") / seconds
+        busy = (_busy_ticks() - before) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, busy - (time.process_time() - own)) / seconds
     except (OSError, ValueError, IndexError):
         return None
 

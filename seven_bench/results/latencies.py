@@ -147,7 +147,8 @@ def _measured(runs: pd.DataFrame) -> list[str]:
         return []
     timed = runs[runs[names[0]].notna()]
     words = {
-        f"{int(row[names[0]])} threads, one example {row.get(names[1], 'not stated')}, "
+        f"{(n := int(row[names[0]]))} thread{'s' * (n != 1)}, "
+        f"one example {row.get(names[1], 'not stated')}, "
         f"{row.get(names[2], 'a machine not stated')}"
         for row in timed.to_dict("records")
     }
