@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +52,12 @@ from seven_bench.store.tensors import write_tensors
 from seven_bench.training.answers import Answers
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.context import Context, Device
-from seven_bench.training.environment import environment, peak_memory_bytes, reset_process
+from seven_bench.training.environment import (
+    environment,
+    peak_memory_bytes,
+    reset_process,
+    uncompiled,
+)
 from seven_bench.training.finetune import recipe_of
 from seven_bench.training.fit import Trained, evaluate
 from seven_bench.training.loggers import loggers, not_the_trial, summarize_in_wandb
@@ -127,7 +131,7 @@ def work(
     share a run, of this one's part (process 0 writes the files).
     """
     needed = needed or _needed(settings)
-    with loggers(settings, identity.run_id, folder) as sinks:
+    with loggers(settings, identity.run_id, folder) as sinks, uncompiled(settings.debug):
         try:
             return _work(settings, identity, folder, needed, sinks)
         except SystemExit as error:  # with code 0 it would pass for success
@@ -138,8 +142,6 @@ def _work(
     settings: Settings, identity: Identity, folder: Path, needed: Needed, sinks: list[Any]
 ) -> Record:
     began = time.perf_counter()
-    if settings.debug:  # few steps never earn back what a compiler takes
-        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")
     checkpoint = Checkpoint(folder / CHECKPOINT, settings.trainer.checkpoint_every)
     context = _context(settings, sinks, checkpoint)
     device = context.device

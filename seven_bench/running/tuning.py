@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seven_bench.errors import ConfigError
+from seven_bench.errors import ConfigError, install_line
 from seven_bench.settings.space import Choice, Space, Value
 from seven_bench.store.files import TRIALS
 
@@ -138,7 +138,7 @@ class Trials:
 def check_installed() -> None:
     """Raises: ConfigError without Optuna."""
     if find_spec("optuna") is None:
-        raise ConfigError("tune needs a package: pip install 'seven-bench[tune]'")
+        raise ConfigError(f"tune needs a package: {install_line('tune')}")
 
 
 def _open(folder: Path, name: str, higher: bool) -> Study:

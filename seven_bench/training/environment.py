@@ -8,6 +8,8 @@ import platform
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ LEFT_BEHIND = (
     "PL_GLOBAL_SEED", "PL_SEED_WORKERS", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE",
     "MASTER_ADDR", "MASTER_PORT",
 )  # fmt: skip
+COMPILE_SWITCH = "TORCH_COMPILE_DISABLE"
 
 
 def reset_process(seed: int, threads: int, deterministic: bool) -> None:
@@ -79,6 +82,21 @@ def restore_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"]:
         torch.cuda.set_rng_state_all([part.cpu() for part in state["cuda"]])
+
+
+@contextmanager
+def uncompiled(wanted: bool) -> Iterator[None]:
+    """Inside, nothing is compiled, where that is wanted: few steps never earn back what it takes.
+    It is told by torch's own switch, which other runs of the process do not see.
+    """
+    before = os.environ.get(COMPILE_SWITCH)
+    if wanted and before is None:
+        os.environ[COMPILE_SWITCH] = "1"
+    try:
+        yield
+    finally:
+        if wanted and before is None:
+            os.environ.pop(COMPILE_SWITCH, None)
 
 
 def environment(threads: int, deterministic: bool, outside: dict[str, str]) -> dict[str, Any]:
