@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from seven_bench.baselines.movement import MovementScore, adam_step
+from seven_bench.baselines.movement import MovementScore, adam_step, step_size
 from seven_bench.pruning import Observation, Params
 from seven_bench.pruning.units import form_of
 
@@ -34,8 +34,7 @@ class BlockMovementScore(MovementScore):
                 held.clear()
                 held.update({name: torch.zeros_like(slope) for name, slope in slopes.items()})
         self.t += 1
-        rate = self.lr * seen.lr_factor
-        size = rate * (1 - 0.999**self.t) ** 0.5 / (1 - 0.9**self.t)
+        size = step_size(self.lr * seen.lr_factor, self.t)
         for name, slope in slopes.items():
             state = (self.movement[name], self.first[name], self.second[name])
             adam_step(torch.ones_like(slope), slope, *state, size)

@@ -45,7 +45,7 @@ class MovementScore(Score):
         self.t += 1
         rate = self.lr * seen.lr_factor
         if self.optimizer == "adam":
-            size = rate * (1 - 0.999**self.t) ** 0.5 / (1 - 0.9**self.t)
+            size = step_size(rate, self.t)
             state = (self.movement, self.first, self.second)
             self.step(seen.params, seen.grads, *state, constants=(size,))
             return
@@ -56,6 +56,11 @@ class MovementScore(Score):
 
     def scores(self, params: Params, masks: Params) -> Params:
         return self.movement
+
+
+def step_size(rate: float, t: int) -> float:
+    """What Adam multiplies its t-th step (from 1) with."""
+    return float(rate * (1 - 0.999**t) ** 0.5 / (1 - 0.9**t))
 
 
 def adam_step(

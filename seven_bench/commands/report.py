@@ -118,12 +118,9 @@ def _name_methods(groups: Sequence[Group], wanted: Sequence[str]) -> list[str]:
     them.
     """
     from seven_bench.results.groups import SEPARATOR
+    from seven_bench.results.sections.section import all_methods
 
-    named = [
-        name
-        for group in groups
-        for name in [*group.methods, *group.controls, *group.dense["method"]]
-    ]
+    named = [name for group in groups for name in all_methods(group)]
     known = {*named, *(name.partition(SEPARATOR)[0] for name in named)}
     for name in wanted:
         if name not in known:

@@ -264,7 +264,8 @@ def _in_order(jobs: list[Job]) -> list[Job]:
                 highest[ladder] = job
     tops = {job.folder.path for job in highest.values()}
     lower = [job for job in jobs if _climbs(job) and job.folder.path not in tops]
-    leading = [job for job in first.values() if job not in lower]
+    beneath = {job.folder.path for job in lower}
+    leading = [job for job in first.values() if job.folder.path not in beneath]
     others = [job for job in jobs if not _climbs(job)]
     others.sort(key=lambda job: -job.settings.trainer.max_epochs)  # stable
     ordered = (*leading, *highest.values(), *others, *lower)

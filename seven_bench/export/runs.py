@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ from seven_bench.export.smaller import (
 )
 from seven_bench.measure.efficiency import describe
 from seven_bench.measure.flops import count_macs
-from seven_bench.measure.latency import BUSY, Seconds, busy_cores, time_in_turns
+from seven_bench.measure.latency import BUSY, USUAL_REPEATS, Seconds, busy_cores, time_in_turns
 from seven_bench.pruning import PATTERNS
 from seven_bench.pruning.structure import structure_of
 from seven_bench.pruning.units import Structure
@@ -68,6 +68,7 @@ TOLERANCE = {  # of the logits' largest size
 }  # fmt: skip
 LATENCY = "latency"  # no file: what is there is timed
 REPEATS = 31  # of what is timed for itself
+Ways = dict[str, Callable[[], Any]]  # what is timed in turns, by form
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,11 @@ class Exported:
     seconds: dict[int, dict[str, Seconds]] = field(default_factory=dict)
     remark: str = ""
     macs: int | None = None
+
+
+def _answer(module: TaskModule, batch: Batch) -> Tensor:
+    with torch.inference_mode():
+        return module.logits(module.model, batch)
 
 
 class Loaded:
@@ -120,8 +126,7 @@ class Loaded:
         return [name for name, mask in self.masks.items() if not bool(mask.all())]
 
     def logits(self, batch: Batch) -> Tensor:
-        with torch.inference_mode():
-            return self.module.logits(self.module.model, batch)
+        return _answer(self.module, batch)
 
 
 def export_run(
@@ -173,13 +178,8 @@ def _csr(run: Loaded, batches: Sequence[int]) -> Exported:
         path = save_sparse(make_sparse(sparse.model, chosen), run.folder / NAMES["csr"])
         loaded = copy.deepcopy(run.module)
         load_sparse(loaded.model, path)
-
-        def answer(batch: Batch, module: TaskModule = loaded) -> Tensor:
-            with torch.inference_mode():
-                return module.logits(module.model, batch)
-
-        difference = _check("csr", answer(largest), run.logits(largest), path)
-        seconds = _time(run, lambda batch: lambda: answer(batch), batches, "csr")
+        difference = _check("csr", _answer(loaded, largest), run.logits(largest), path)
+        seconds = _time(run, batches, partial(_in_turn, {"dense": run.module, "csr": loaded}))
         at_largest = seconds[max(batches)]
         if not chosen or at_largest["csr"].median < at_largest["dense"].median:
             break
@@ -208,15 +208,11 @@ def _semi_structured(run: Loaded, batches: Sequence[int]) -> Exported:
     def answer(module: TaskModule, batch: Batch) -> Tensor:
         moved = move_data_to_device(batch, device)
         cast = {n: v.to(DTYPE) if _is_float(v) else v for n, v in moved.items()}
-        with torch.inference_mode():
-            return module.logits(module.model, cast)
+        return _answer(module, cast)
 
     difference = _check("nm", answer(sparse, largest), wanted, None)
-    seconds = {}
-    for size in batches:
-        batch = run.data.example_batch(size)
-        ways = {"dense": partial(answer, dense, batch), "nm": partial(answer, sparse, batch)}
-        seconds[size] = time_in_turns(ways)
+    ways = partial(_in_turn, {"dense": dense, "nm": sparse}, answer=answer)
+    seconds = _time(run, batches, ways)
     return Exported(run.run_id, "nm", None, None, difference, seconds, remark)
 
 
@@ -230,25 +226,27 @@ def _onnx(run: Loaded, batches: Sequence[int]) -> Exported:
     path = save_onnx(run.module, largest, run.folder / NAMES["onnx"])
     found = run_onnx(path, largest, run.threads)()
     difference = _check("onnx", found, run.logits(largest), path)
-    seconds = _time(run, lambda batch: run_onnx(path, batch, run.threads), batches, "onnx")
+
+    def ways(batch: Batch) -> Ways:
+        return {"dense": partial(run.logits, batch), "onnx": run_onnx(path, batch, run.threads)}
+
+    seconds = _time(run, batches, ways)
     return Exported(run.run_id, "onnx", path, path.stat().st_size, difference, seconds, remark)
 
 
 def _time(
-    run: Loaded,
-    make: Callable[[Batch], Callable[[], Any]],
-    batches: Sequence[int],
-    target: str,
+    run: Loaded, batches: Sequence[int], ways: Callable[[Batch], Ways], repeats: int = USUAL_REPEATS
 ) -> dict[int, dict[str, Seconds]]:
-    seconds = {}
-    for size in batches:
-        batch = run.data.example_batch(size)
-        ways: dict[str, Callable[[], Any]] = {
-            "dense": partial(run.logits, batch),
-            target: make(batch),
-        }
-        seconds[size] = time_in_turns(ways)
-    return seconds
+    """What the forms of a model take to answer each size of batch, in turns."""
+    return {size: time_in_turns(ways(run.data.example_batch(size)), repeats) for size in batches}
+
+
+def _in_turn(
+    forms: Mapping[str, TaskModule],
+    batch: Batch,
+    answer: Callable[[TaskModule, Batch], Tensor] = _answer,
+) -> Ways:
+    return {form: partial(answer, module, batch) for form, module in forms.items()}
 
 
 def _smaller(run: Loaded, batches: Sequence[int]) -> Exported:
@@ -279,7 +277,7 @@ def _smaller(run: Loaded, batches: Sequence[int]) -> Exported:
     ]
     one = run.data.example_batch(1)
     macs = count_macs(lambda: small.logits(small.model, one), {}, {}).dense
-    seconds = _time(run, lambda batch: partial(_answer, small, batch), batches, "smaller")
+    seconds = _time(run, batches, partial(_in_turn, {"dense": run.module, "smaller": small}))
     return Exported(
         run.run_id, "smaller", path, path.stat().st_size, difference, seconds,
         "; ".join(filter(None, told)), macs,
@@ -292,11 +290,6 @@ def _structure(run: Loaded) -> Structure:
         kinds = ", ".join(name for name, form in PATTERNS.items() if form.coupled)
         raise ValueError(f"smaller: pattern={pattern} removes no whole units; these do: {kinds}")
     return structure_of(run.module.model, pattern)
-
-
-def _answer(module: TaskModule, batch: Batch) -> Tensor:
-    with torch.inference_mode():
-        return module.logits(module.model, batch)
 
 
 def _hf(run: Loaded, batches: Sequence[int]) -> Exported:
@@ -338,11 +331,7 @@ def _latency(run: Loaded, batches: Sequence[int]) -> Exported:
             load(forms[form].model, path)
             found = _answer(forms[form], largest)
             difference = max(difference, _check(form, found, run.logits(largest), None))
-    seconds = {}
-    for size in batches:
-        batch = run.data.example_batch(size)
-        ways = {form: partial(_answer, module, batch) for form, module in forms.items()}
-        seconds[size] = time_in_turns(ways, REPEATS)
+    seconds = _time(run, batches, partial(_in_turn, forms), REPEATS)
     return Exported(run.run_id, LATENCY, None, None, difference, seconds, remark)
 
 

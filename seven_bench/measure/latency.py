@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+USUAL_REPEATS = 15
 BUSY = 0.35  # of a core at work for others, before a measurement begins
 
 
@@ -24,7 +25,7 @@ class Seconds:
 
 
 def median_seconds(
-    ways: Mapping[str, Callable[[], Any]], repeats: int = 15, warm: int = 3
+    ways: Mapping[str, Callable[[], Any]], repeats: int = USUAL_REPEATS, warm: int = 3
 ) -> dict[str, float]:
     """Median seconds of a call of each way, see `time_in_turns`."""
     found = time_in_turns(ways, repeats, warm)
@@ -32,7 +33,7 @@ def median_seconds(
 
 
 def time_in_turns(
-    ways: Mapping[str, Callable[[], Any]], repeats: int = 15, warm: int = 3
+    ways: Mapping[str, Callable[[], Any]], repeats: int = USUAL_REPEATS, warm: int = 3
 ) -> dict[str, Seconds]:
     """Seconds of a call of each way.
 

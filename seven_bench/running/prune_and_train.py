@@ -53,9 +53,11 @@ def train_pruned(job: Job) -> tuple[Trained, Cost]:
     callback = PruningCallback(job.params, during or Settled(masks), biases)
     context = replace(job.context, callbacks=[*job.context.callbacks, *keep_step(job)])
     trained = fit(module, job.data, callback, context)
-    spent = count_step(module, job.data) if freezes(module) else 0
-    module.remove_adapters()
-    passes = spent / count_forward(module, job.data) if freezes(module) else WHOLE
+    frozen, passes = freezes(module), WHOLE
+    spent = count_step(module, job.data) if frozen else 0
+    module.remove_adapters()  # a forward pass is that of the plain model
+    if frozen:
+        passes = spent / count_forward(module, job.data)
     passes += module.finetune.distill  # a teacher looks at every example too
     return replace(trained, passes=passes, zero_shot=untrained), cost
 

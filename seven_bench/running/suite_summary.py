@@ -9,6 +9,7 @@ from pathlib import Path
 from seven_bench.results import plots
 from seven_bench.results.collect import collect
 from seven_bench.results.groups import split_groups
+from seven_bench.results.sections.section import all_methods
 from seven_bench.results.styles import assign_styles
 from seven_bench.settings.model import Settings
 from seven_bench.training.loggers import log_suite
@@ -25,9 +26,7 @@ def show_suite(settings: Settings, folders: Iterable[Path]) -> None:
     if records.empty:
         return
     groups = split_groups(records)
-    named = [name for group in groups for name in (*group.methods, *group.controls)]
-    named += [name for group in groups for name in group.dense["method"]]
-    styles = assign_styles(named)
+    styles = assign_styles(name for group in groups for name in all_methods(group))
     with tempfile.TemporaryDirectory(prefix="seven_bench_") as folder:
         figures = {}
         for number, group in enumerate(groups):

@@ -13,10 +13,9 @@ from seven_bench.data.augment import Augment, Augmented
 from seven_bench.data.making import make_data
 from seven_bench.data.samplers import SeededBatches
 from seven_bench.errors import ConfigError
-from seven_bench.running.run import run
 from seven_bench.settings.identity import identify, recipe_part
 from tests.data.synthetic import write_for
-from tests.training.test_resume import QUICK, Killed, kill_at, left  # noqa: F401
+from tests.training.test_resume import QUICK, check_killed_equals_whole, kill_at  # noqa: F401
 
 ALL = (
     "trainer.augment.flip=true", "trainer.augment.crop=padded", "trainer.augment.mixup=0.4",
@@ -109,13 +108,7 @@ def test_mixup_by_hand():
 
 def test_killed_in_an_epoch_equals_uninterrupted(make_config, kill_at, tmp_path):  # noqa: F811
     given = ("pruner=seven_dyn", *QUICK[:1], "trainer.max_epochs=2", *QUICK[2:], *ALL[:3])
-    whole = left(make_config(*given, f"output_root={tmp_path}/whole"))
-    config = make_config(*given, f"output_root={tmp_path}/killed")
-    kill_at(57)
-    with pytest.raises(Killed):
-        run(config)
-    kill_at(None)
-    assert left(config) == whole
+    check_killed_equals_whole(make_config, kill_at, tmp_path, *given)
 
 
 def test_it_is_a_recipe_and_an_identity(make_config):

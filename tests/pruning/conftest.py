@@ -1,12 +1,3 @@
-"""Small tensors gain nothing from threads, and lose much where cores are busy."""
+"""These tests run on one thread."""
 
-import pytest
-import torch
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from tests.one_thread import one_thread  # noqa: F401

@@ -67,6 +67,17 @@ def left(config) -> tuple:
     )
 
 
+def check_killed_equals_whole(make_config, kill_at, folder, *given):
+    """A run of these settings, killed before its batch 57 and taken up again, leaves the same."""
+    whole = left(make_config(*given, f"output_root={folder}/whole"))
+    config = make_config(*given, f"output_root={folder}/killed")
+    kill_at(57)
+    with pytest.raises(Killed):
+        run(config)
+    kill_at(None)
+    assert left(config) == whole
+
+
 @pytest.mark.parametrize("method", ["seven_dyn", "movement", "platon", "snip"])
 def test_killed_anywhere_equals_uninterrupted(make_config, kill_at, method, tmp_path):
     given = (f"pruner={method}", *QUICK)

@@ -22,7 +22,7 @@ from seven_bench.training.small import (
 )
 from tests.conftest import SHORT
 from tests.data.synthetic import write_for
-from tests.training.test_resume import QUICK, Killed, kill_at, left  # noqa: F401
+from tests.training.test_resume import QUICK, check_killed_equals_whole, kill_at  # noqa: F401
 
 BRIEF = ("start.train.max_epochs=1", "trainer.max_epochs=1", *SHORT[2:])
 
@@ -158,10 +158,4 @@ def test_the_bill_recipe_and_record_are_those_of_a_pruned_run(make_config):
 
 def test_killed_equals_uninterrupted(make_config, kill_at, tmp_path):  # noqa: F811
     given = ("pruner=small_width", "sparsity=0.9", *QUICK[:1], "trainer.max_epochs=2", *QUICK[2:])
-    whole = left(make_config(*given, f"output_root={tmp_path}/whole"))
-    config = make_config(*given, f"output_root={tmp_path}/killed")
-    kill_at(57)
-    with pytest.raises(Killed):
-        run(config)
-    kill_at(None)
-    assert left(config) == whole
+    check_killed_equals_whole(make_config, kill_at, tmp_path, *given)
