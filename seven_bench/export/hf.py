@@ -184,7 +184,7 @@ def card(settings: Settings, result: Result, labels: Sequence[str], kind: str) -
 
 # {settings.model.name} on {task.name}, {settings.pruner.name} at {settings.sparsity:g}
 
-{method}
+{_debug(settings)}{method}
 
 What was removed is exactly zero in `model.safetensors`: the file is as large, and the model as
 fast, as the dense one, unless a format or a kernel makes use of the zeros.
@@ -215,7 +215,8 @@ def _head(settings: Settings, result: Result) -> dict[str, Any]:
     by_kind = {**PIPELINES, "text": "text-classification"}
     pipeline = "question-answering" if task.head == "span" else by_kind[task.kind]
     library = "timm" if task.kind == "image" else "transformers"
-    score = {"type": metric["name"], "name": metric["name"], "value": metric["value"]}
+    value = round(metric["value"], 6)  # a float32's digits end there
+    score = {"type": metric["name"], "name": metric["name"], "value": value}
     data = {"type": task.source.hub or task.name, "name": task.name, "split": metric["split"]}
     found = {"task": {"type": pipeline}, "dataset": data, "metrics": [score]}
     head: dict[str, Any] = {
@@ -223,13 +224,23 @@ def _head(settings: Settings, result: Result) -> dict[str, Any]:
         "pipeline_tag": pipeline,
         "tags": ["pruning", "sparse", "seven_bench", settings.pruner.name, library],
         "metrics": [metric["name"]],
-        "model-index": [{"name": _slug(settings), "results": [found]}],
     }
+    if not settings.debug:  # its figures are no results: the hub shall list none
+        head["model-index"] = [{"name": _slug(settings), "results": [found]}]
     if task.source.hub is not None:
         head["datasets"] = [task.source.hub.partition("@")[0]]
     if isinstance(settings.model.pretrained, str) and settings.start.pretrained:
         head["base_model"] = settings.model.pretrained.partition("@")[0]
     return head
+
+
+def _debug(settings: Settings) -> str:
+    if not settings.debug:
+        return ""
+    return (
+        "**Of a run of `debug=true`: a few examples, a few steps, to see that it goes through. "
+        "Its figures mean nothing.**\n\n"
+    )
 
 
 def _code(text: str) -> str:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
@@ -104,12 +105,23 @@ def test_labels_and_the_card(make_config, tmp_path):
     head = yaml.safe_load(head)
     assert head["pipeline_tag"] == "text-classification" and head["library_name"] == "transformers"
     (result,) = head["model-index"][0]["results"]
-    assert result["metrics"][0]["value"] == values[0]
+    assert result["metrics"][0]["value"] == pytest.approx(values[0], abs=1e-6)
     record = open_run(folder).record
     for name in ("prunable", "encoder", "non_embedding", "model"):
         assert f"| {100 * record['sparsity'][name]:.2f} % |" in body
     assert "`magnitude`" in body and "AutoModelForSequenceClassification.from_pretrained" in body
     assert "hf upload YOUR-NAME/tiny_bert-glue-rte-magnitude-s0.8 ." in body
+
+
+def test_the_card_of_a_debug_run_is_no_result(make_config, tmp_path):
+    config = make_config(
+        "start=init", "pruner=magnitude", "debug=true", "logger=none", "trainer.accelerator=cpu"
+    )
+    folder = tmp_path / "runs" / run(config)["run_id"]
+    exports.export_run(open_run(folder), "hf", [2])
+    _, head, body = (folder / "hf" / "README.md").read_text().split("---\n", 2)
+    assert "model-index" not in yaml.safe_load(head)
+    assert "`debug=true`" in body and "Its figures mean nothing" in body
 
 
 def test_the_digits_vit_opens_in_timm(make_config, tmp_path):
