@@ -47,7 +47,7 @@ docs: $(INSTALLED)  ## the documentation, into site/: every warning is an error
 bench: $(INSTALLED)  ## what pruning costs, as ratios against plain references; outputs/bench
 	$(BIN)/python -m tests.benchmarks
 
-gpu: $(INSTALLED)  ## on a CUDA device: checks, then measures, into the README; minutes
+gpu: $(INSTALLED)  ## on a CUDA device: checks, then measures, into docs/pages/cost.md; minutes
 	$(BIN)/python -m tests.gpu
 
 endurance: $(INSTALLED)  ## kills, signals, full disks, damage, fuzz, every launcher, 5,000 records: an hour

@@ -75,7 +75,7 @@ def test_the_readme_has_the_table_of_today():
     found = re.search(r"<!-- methods: [^>]* -->\n(.*?)<!-- /methods -->", text, re.DOTALL)
     assert found, "the README has no table of methods"
     assert found[1].strip() == to_markdown(choices("pruner")).strip(), (
-        "run: seven-bench list --markdown, and put it into the README"
+        "run: python docs/hooks.py"
     )
 
 

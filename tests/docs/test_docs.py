@@ -1,11 +1,14 @@
 """What README and docs show works: commands, Python, the notebook; the pages build clean."""
 
+import importlib.util
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -13,6 +16,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 from seven_bench.commands import VERBS, build_parser
 from seven_bench.settings.conf import conf_dir
+from tests.benchmarks import page as cost_page
+from tests.benchmarks.timing import Row
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -90,6 +95,58 @@ def test_the_notebook_runs(monkeypatch, capsys):
     assert dense and float(dense[1]) > 0.8  # ten classes
     assert len(re.findall(r"0\.\d+ after training", said)) == 3
     assert "snip: 3,686 of 36,864 prunable weights kept" in said
+
+
+@pytest.fixture(scope="module")
+def hooks():
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_is_made_is_that_of_today(page, hooks):
+    assert hooks.filled(page.read_text()) == page.read_text(), "run: python docs/hooks.py"
+
+
+def test_links_of_readme_and_pages_lead_to_files_and_headings():
+    """As GitHub reads them; the built pages' links are MkDocs' own to check."""
+    wrong = []
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+            name, _, heading = target.partition("#")
+            file = (page.parent / name) if name else page
+            if not file.exists() or (heading and heading not in _anchors(file)):
+                wrong.append(f"{page.name}: {target}")
+    assert not wrong
+
+
+def _anchors(page) -> set[str]:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+def test_the_page_of_costs_and_the_readme_take_what_was_measured(tmp_path, monkeypatch):
+    copy = tmp_path / "docs"
+    shutil.copytree(ROOT / "docs", copy, ignore=shutil.ignore_patterns("examples", "*.png"))
+    shutil.copy(ROOT / "README.md", tmp_path)
+    shutil.copytree(ROOT / "docs" / "examples" / "my_method", copy / "examples" / "my_method")
+    monkeypatch.setattr(cost_page, "DOCS", copy)
+    monkeypatch.setattr(cost_page, "PAGE", copy / "pages" / "cost.md")
+    monkeypatch.setattr(cost_page, "OUT", tmp_path / "bench")
+    (tmp_path / "bench").mkdir()
+    names = ["selection and masks, 85M scores, distinct / torch.topk alone",
+             "seven step, BERT-base, batch 32, 128 tokens, bf16 / dense training step",
+             "inference, BERT-base, batch 32, 64 tokens, bf16: 2:4 / dense"]  # fmt: skip
+    rows = [{**asdict(Row(name, 0.125, "")), "met": ""} for name in names]
+    (tmp_path / "bench" / "gpu.json").write_text(json.dumps({"hardware": "Card X", "rows": rows}))
+    cost_page.write(["step"])
+    written = (copy / "pages" / "cost.md").read_text()
+    assert "Card X\n\n| what |" in written and f"| {names[0]} | 0.125 |" in written
+    assert f"| H100 | {names[0]} | 0.125 |" in (tmp_path / "README.md").read_text()
+    assert "| CPU | seven step" in (tmp_path / "README.md").read_text()  # as it was
 
 
 def test_the_pages_build_without_a_warning(tmp_path):

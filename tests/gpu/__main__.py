@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
         "worksteal",
         *CHECKED,
     ]
-    for what in ([*checks, *arguments], ["tests.benchmarks", "gpu", "readme"]):
+    for what in ([*checks, *arguments], ["tests.benchmarks", "gpu", "page"]):
         began = time.perf_counter()
         code = subprocess.run([sys.executable, "-m", *what]).returncode
         print(f"{what[0]}: {time.perf_counter() - began:.0f} s", flush=True)

@@ -1,23 +1,26 @@
-"""The measured rows of `outputs/bench` in the README, between its marks."""
+"""The measured rows of `outputs/bench` in docs/pages/cost.md, between its marks."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.timing import OUT, cells
 
-README = Path(__file__).parents[2] / "README.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "pages" / "cost.md"
 GPU = "gpu"
 
 
 def write(groups: Sequence[str]) -> None:
     """Puts what was measured into its table: the GPU's, and that of the other `groups` when all of
-    them were.
+    them were; and into the README what it shows of them.
     """
-    text = README.read_text()
+    text = PAGE.read_text()
     found = {path.stem: json.loads(path.read_text()) for path in sorted(OUT.glob("*.json"))}
     gpu = found.pop(GPU, None)
     if found.keys() >= set(groups):
@@ -25,7 +28,8 @@ def write(groups: Sequence[str]) -> None:
         text = _between(text, "bench", _table(rows))
     if gpu is not None:
         text = _between(text, "bench gpu", f"{gpu['hardware']}\n\n{_table(gpu['rows'])}")
-    README.write_text(text)
+    PAGE.write_text(text)
+    subprocess.run([sys.executable, str(DOCS / "hooks.py")], check=True)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
