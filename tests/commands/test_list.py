@@ -74,9 +74,7 @@ def test_the_readme_has_the_table_of_today():
     text = (ROOT / "README.md").read_text()
     found = re.search(r"<!-- methods: [^>]* -->\n(.*?)<!-- /methods -->", text, re.DOTALL)
     assert found, "the README has no table of methods"
-    assert found[1].strip() == to_markdown(choices("pruner")).strip(), (
-        "run: python docs/hooks.py"
-    )
+    assert found[1].strip() == to_markdown(choices("pruner")).strip(), "run: python docs/hooks.py"
 
 
 def test_the_program_prints_all_of_it():
