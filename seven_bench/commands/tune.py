@@ -17,6 +17,7 @@ from seven_bench.errors import ConfigError
 from seven_bench.interrupts import Interrupted
 from seven_bench.running.tuning import Trial, Trials, Winner, check_installed
 from seven_bench.settings.conf import choice, names_of
+from seven_bench.settings.identity import identify
 from seven_bench.settings.model import Settings
 from seven_bench.settings.node import Role, role_of, shown
 from seven_bench.settings.space import Value, digest, read_space
@@ -25,6 +26,8 @@ from seven_bench.store.record import validation_value
 
 FOLDER = "tuning"  # below output_root
 OWN = {"trials": "trials", "space": "space", "at": "at", "trial_seed": "seed"}
+#: What trials have of their own, and a method's reported runs are repeated by.
+REPORTED = ("sparsity", "seed", "calibration.seed")
 #: What says where things go; how `seven-bench tune` was told is nothing that a winner has.
 PLACES = {n for n, field in Settings.model_fields.items() if role_of(field) is Role.PLACE}
 
@@ -38,9 +41,10 @@ keys of its own, beside those of runs:
 
 A trial is an ordinary run, below OUTPUT_ROOT/tuning/NAME; its value is that of validation at the
 epoch that is measured (objective=loss: another metric than the task's). The first is what stands
-there untuned, some are drawn at random, the same for all methods, then Optuna's TPE chooses. The
-same command goes on where one was stopped, and with more trials. Launchers run the methods of a
-round side by side.
+there untuned (where that lies outside the space, the key is drawn), some are drawn at random, the
+same for all methods, then Optuna's TPE chooses. The same command goes on where one was stopped, and
+with more trials; with fewer it chooses among the first of them. A trial that failed counts as one.
+Launchers run the methods of a round side by side.
 
 The winners are an experiment, which an ordinary multirun reads:
   seven-bench tune experiment=digits_tuned trials=8 hydra/launcher=parallel
@@ -78,6 +82,7 @@ class Study:
     cell: tuple[str, ...]  # those of them that say what it is
     sparsities: list[str] = field(default_factory=list)
     seeds: list[str] = field(default_factory=list)
+    draws: list[str] = field(default_factory=list)  # of calibration
     job: Job | None = None  # untuned, as its trials are
     trials: Trials | None = None
     start: float = 0.0  # example equivalents of the trials' dense start
@@ -152,15 +157,17 @@ class TuneSweeper(SuiteSweeper):
         found: dict[tuple[str, ...], Study] = {}
         for overrides in self._expand(arguments):
             named = [(o.partition("=")[0], o) for o in overrides]
-            kept = tuple(o for n, o in named if n not in ("seed", "sparsity"))
+            kept = tuple(o for n, o in named if n not in REPORTED)
             cell = tuple(o for o in kept if o.partition("=")[0].partition(".")[0] not in PLACES)
             study = found.setdefault(cell, Study(kept, cell))
-            for name, values in (("sparsity", study.sparsities), ("seed", study.seeds)):
+            lists = (study.sparsities, study.seeds, study.draws)
+            for name, values in zip(REPORTED, lists, strict=True):
                 values += [o.partition("=")[2] for n, o in named if n == name]
         if not found:
             raise ConfigError("nothing to tune: a swept key has no values")
         for study in found.values():
             study.sparsities = [*dict.fromkeys(study.sparsities)]
+            study.draws = [*dict.fromkeys(study.draws)]
             study.seeds = [*dict.fromkeys(study.seeds or ["0"])]
             if str(self.seed) in study.seeds:
                 raise ConfigError(
@@ -173,6 +180,7 @@ class TuneSweeper(SuiteSweeper):
         at = study.at(self.at)
         own = [f"seed={self.seed}", f"output_root={root}"]
         own += [f"sparsity={at}"] if at is not None else []
+        own += ["calibration.seed=null"] if study.draws else []  # that of the trials' own seed
         kept = [o for o in study.overrides if not o.startswith("output_root=")]
         study.overrides = (*kept, *own)
         study.job = self._job(study.overrides)
@@ -181,6 +189,8 @@ class TuneSweeper(SuiteSweeper):
         space, present = read_space(plain, settings)
         name = f"{study.name} seed={self.seed} sparsity={at} objective={settings.objective}"
         name += f" {digest(self.space, {**plain, **settings.pruner.tune})}"
+        # files, data or code from outside that changed are another study
+        name += f" {identify(settings).run_id}"
         study.trials = Trials(root, name, space, present, _higher(settings), self.seed)
 
     def _run(self, studies: Sequence[Study]) -> None:
@@ -208,7 +218,7 @@ class TuneSweeper(SuiteSweeper):
             for study, trial in taken:
                 if (job := jobs.get((trial.number, study.name))) is not None:
                     _tell(study, trial, job, stopped is not None)
-            done = sum(study.trials.finished() for study in studies if study.trials)
+            done = sum(s.trials.finished(self.trials) for s in studies if s.trials)
             print(f"{done} of {len(studies) * self.trials} trials are done", flush=True)
             if stopped is not None:
                 raise stopped
@@ -219,7 +229,7 @@ class TuneSweeper(SuiteSweeper):
             yield study, study.trials.take(self.trials)
 
     def _winners(self, studies: Sequence[Study]) -> list[tuple[Study, Winner]]:
-        found = ((study, study.trials.winner()) for study in studies if study.trials is not None)
+        found = ((s, s.trials.winner(self.trials)) for s in studies if s.trials is not None)
         return [(study, winner) for study, winner in found if winner is not None]
 
     def _write(self, won: Sequence[tuple[Study, Winner]], experiment: str | None, name: str) -> str:
@@ -229,17 +239,19 @@ class TuneSweeper(SuiteSweeper):
             assert study.trials is not None
             given = dict(o.partition("=")[::2] for o in study.cell)
             given.pop("experiment", None)
-            cell = {key: yaml.safe_load(value) for key, value in given.items()}
+            cell = {key: _read(value) for key, value in given.items()}
             cell |= dict(_typed(winner.chosen))
             cell |= {
                 "tuning.trials": self.trials,
                 "tuning.space": digest(self.space, choice(f"tune/{self.space}")),
                 "tuning.chosen": f"[{','.join(winner.chosen)}]",
-                "tuning.examples": float(study.trials.examples()),
+                "tuning.examples": study.trials.examples(self.trials),
                 "seed": [int(seed) for seed in study.seeds],
             }
             if study.sparsities:
                 cell["sparsity"] = [float(sparsity) for sparsity in study.sparsities]
+            if study.draws:
+                cell["calibration.seed"] = [_read(draw) for draw in study.draws]
             cells.append(cell)
         sweeper = {"cells": cells, "params": None}
         body = {"hydra": {"mode": "MULTIRUN", "sweeper": sweeper}, "suite": f"{name}_winners"}
@@ -277,6 +289,15 @@ def _typed(chosen: dict[str, Value]) -> Iterator[tuple[str, Value]]:
         yield (f"++{key}" if key.startswith("pruner.") else key), value
 
 
+def _read(typed: str) -> Any:
+    """What was typed, as it is to be typed again: one value. A list would be swept, and a number of
+    another form, such as `007`, be another one: these stay as they were written.
+    """
+    value = yaml.safe_load(typed)
+    plain = value is None or isinstance(value, bool | int | float | str)
+    return value if plain and _text(value) == typed else typed
+
+
 def _text(value: Value) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -290,11 +311,15 @@ def _show(won: Sequence[tuple[Study, Winner]]) -> None:
     from seven_bench.terminal import console
 
     table = Table(title="What the trials chose, on validation", title_justify="left", box=None)
-    for head in ("what", "trials", "untuned", "best", "trial", "chosen"):
+    for head in ("what", "trials", "first", "best", "trial", "chosen"):
         table.add_column(head, overflow="fold")
     for study, winner in won:
         values = ["failed" if v is None else f"{v:.4f}" for v in winner.values]
         chosen = ", ".join(f"{key}={_text(value)}" for key, value in winner.chosen.items())
-        words = (study.name, str(len(values)), values[0], f"{winner.value:.4f}")
+        assert study.trials is not None
+        untuned = " untuned" if study.trials.untuned else ""
+        failed = values.count("failed")
+        count = f"{len(values)}, {failed} failed" if failed else str(len(values))
+        words = (study.name, count, f"{values[0]}{untuned}", f"{winner.value:.4f}")
         table.add_row(*map(Text, (*words, str(winner.number), chosen)))
     console().print(table)

@@ -100,12 +100,20 @@ class Trials:
         else:
             self.study.tell(trial.number, value)
 
-    def finished(self) -> int:
-        return sum(trial.state.is_finished() for trial in self._whole())
+    @property
+    def untuned(self) -> bool:
+        """Whether the first trial is what stands there: not where that lies outside the space."""
+        return self.present.keys() == self.space.keys()
 
-    def winner(self) -> Winner | None:
-        """The best trial, the first of equal ones; None where none gave a value."""
-        found = self._whole()
+    def finished(self, trials: int) -> int:
+        """How many of the first `trials` are done."""
+        return sum(trial.state.is_finished() for trial in self._whole()[:trials])
+
+    def winner(self, trials: int) -> Winner | None:
+        """The best of the first `trials`, the first of equal ones; None where none gave a value.
+        What an earlier command tried beyond these is nothing that other methods had.
+        """
+        found = self._whole()[:trials]
         values = tuple(trial.value if trial.state.is_finished() else None for trial in found)
         known = [(value, at) for at, value in enumerate(values) if value is not None]
         if not known:
@@ -113,11 +121,13 @@ class Trials:
         value, at = max(known, key=lambda pair: (pair[0] if self.higher else -pair[0], -pair[1]))
         return Winner(self._trial(found[at]).chosen, value, found[at].number, values)
 
-    def examples(self) -> float:
-        """What all trials cost, and their start once. One that failed left no bill: it is billed
-        as the dearest.
+    def examples(self, trials: int) -> float:
+        """What the first `trials` cost, and their start once. One that failed left no bill: it is
+        billed as the dearest.
         """
-        bills = [*self.study.user_attrs.get(BILLS, {}).values()]
+        known = self.study.user_attrs.get(BILLS, {})
+        numbers = [str(trial.number) for trial in self._whole()[:trials]]
+        bills = [known[number] for number in numbers if number in known]
         dearest = max((bill["examples"] for bill in bills), default=0.0)
         start = max((bill["start"] for bill in bills), default=0.0)
         return float(start + sum(bill["examples"] or dearest for bill in bills))

@@ -7,6 +7,8 @@ import yaml
 from omegaconf import OmegaConf
 
 from seven_bench.commands.run import perform
+from seven_bench.commands.sweeper import _values
+from seven_bench.commands.tune import _read
 from seven_bench.results.collect import collect
 from seven_bench.results.groups import split_groups
 from seven_bench.results.tables import build_table
@@ -79,6 +81,32 @@ def test_methods_are_tuned_alike_and_the_winners_are_an_experiment(tmp_path):
     billed = records.set_index("pruner")[[f"{bill}.tuning", f"{bill}.total"]].loc["magnitude"]
     assert (billed[f"{bill}.tuning"] == cells[1]["tuning.examples"]).all()
     assert (billed[f"{bill}.total"] > billed[f"{bill}.tuning"]).all()
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("0.9", 0.9), ("true", True), ("null", None), ("snip", "snip"), ("3e-5", "3e-5"),
+        ("[pooler]", "[pooler]"), ("007", "007"), ("yes", "yes"), ("2026-01-02", "2026-01-02"),
+    ],
+)  # fmt: skip
+def test_what_was_typed_is_one_value_of_the_winners_experiment(typed, read):
+    assert _read(typed) == read
+    loaded = yaml.safe_load(yaml.safe_dump({"key": _read(typed)}))
+    assert _values("key", loaded["key"]) == [f"key={typed}"]
+
+
+def test_draws_of_calibration_repeat_a_method_and_are_no_methods_of_their_own(tmp_path):
+    draws = ("seed=0,1", "calibration.seed=3,4")
+    given = ("pruner=snip", "start=init", "sparsity=0.9", *draws, *STEPS, *QUIET)
+    done = program("tune", *given, f"output_root={tmp_path}", "trials=1")
+    assert done.returncode == 0, done.stderr
+    assert "1 studies of 1 trials: 1 runs" in done.stdout
+    (path,) = (tmp_path / "tuning/runs/experiment").iterdir()
+    (cell,) = yaml.safe_load(path.read_text())["hydra"]["sweeper"]["cells"]
+    assert (cell["seed"], cell["calibration.seed"]) == ([0, 1], [3, 4])
+    (trial,) = collect([tmp_path / "tuning/runs"]).records.to_dict("records")
+    assert trial["seeds.calibration"] == trial["seed"] == 1000  # no draw that is reported
 
 
 @pytest.mark.parametrize(

@@ -49,16 +49,30 @@ def test_the_best_wins_and_of_equal_ones_the_first(tmp_path):
     for value in (0.5, 0.3, None, 0.3):
         trial = trials.take(9)
         trials.tell(trial, value, examples=0 if value is None else 10, start=100)
-    winner = trials.winner()
+    winner = trials.winner(4)
     assert (winner.number, winner.value, winner.values) == (1, 0.3, (0.5, 0.3, None, 0.3))
-    assert trials.finished() == 4
-    assert trials.examples() == 100 + 4 * 10  # the start once, what failed as the dearest
+    assert trials.finished(4) == 4
+    assert trials.examples(4) == 100 + 4 * 10  # the start once, what failed as the dearest
+
+
+def test_what_was_tried_beyond_the_trials_of_every_method_is_not_chosen_nor_billed(tmp_path):
+    trials = open_trials(tmp_path)
+    for value in (0.5, 0.6, 0.9):  # a method that had three trials, beside others of two
+        trials.tell(trials.take(3), value, examples=10, start=100)
+    assert trials.take(2) is None and trials.finished(2) == 2
+    assert trials.winner(2).number == 1 and trials.winner(2).values == (0.5, 0.6)
+    assert trials.examples(2) == 100 + 2 * 10
+
+
+def test_the_first_trial_is_called_untuned_where_the_space_has_what_stands_there(tmp_path):
+    assert open_trials(tmp_path).untuned
+    assert not open_trials(tmp_path, "seven", {**SPACE, **OWN}).untuned
 
 
 def test_where_all_failed_nothing_wins(tmp_path):
     trials = open_trials(tmp_path)
     trials.tell(trials.take(1), float("nan"))
-    assert trials.winner() is None and trials.take(1) is None
+    assert trials.winner(1) is None and trials.take(1) is None
 
 
 @pytest.mark.parametrize("drawn", [0.31415926, 1.0])

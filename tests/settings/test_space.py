@@ -30,6 +30,22 @@ def test_a_method_starts_inside_its_own_space(make_config, name):
     assert identify(config) == identify(config.changed(pruner__tune={}))
 
 
+def test_every_method_that_prunes_for_a_time_during_training_may_choose_how_long():
+    """So that none has a knob that its own ablation, or a rival, has not. What is cut above zero
+    has no sparsity of its own to be held to, and would be tuned to remove less.
+    """
+    presets = {name: choice(f"pruner/{name}") for name in names_of("pruner")}
+    timed = {
+        name
+        for name, preset in presets.items()
+        if preset["timing"] == "during" and preset.get("cut") != "above_zero"
+    }
+    assert len(timed) > 10
+    assert timed == {
+        name for name in TUNED if "schedule.steps" in presets[name]["tune"] and name in timed
+    }
+
+
 @pytest.mark.parametrize(
     ("plain", "told"),
     [
