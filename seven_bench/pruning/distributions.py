@@ -161,12 +161,7 @@ def _global(scores: Params, masks: Params, living: dict[str, int], count: int) -
     if count in (0, sum(living.values())):
         return Counts(living if count else dict.fromkeys(living, 0))
     cut = find_cut(scores, masks, count)
-    counts = Counts(cut.above)
-    missing = count - sum(counts.values())
-    for name in counts:
-        taken = min(missing, cut.ties[name])
-        counts[name] += taken
-        missing -= taken
+    counts = Counts(cut.counts(count))
     counts.threshold = cut.value
     return counts
 

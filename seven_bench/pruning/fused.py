@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 COMPILED_FROM = 5_000_000  # weights
 CHUNK = 1 << 18  # 1 MiB of float32
+PROBE = 1 << 18  # weights: code that is compiled for few of them runs on one thread ever after
 
 
 class Fused:
@@ -45,7 +46,7 @@ class Fused:
         self._compiles: dict[torch.device, bool] = {}
 
     @torch.no_grad()
-    def __call__(self, *groups: Params, constants: tuple[float, ...] = ()) -> None:
+    def __call__(self, *groups: Params, constants: tuple[Any, ...] = ()) -> None:
         """Updates. `groups` are in the order of `update`'s tensors and agree in names and shapes;
         those written to are contiguous.
         """
@@ -61,6 +62,8 @@ class Fused:
         if device.on_gpu(groups[0]):
             self._update_as_one(update, groups, constants)
             return
+        if compiled:
+            constants = _held(constants)
         for name in groups[0]:
             row: Any = [group[name].detach().reshape(-1) for group in groups]
             chunks = [(tensor,) if compiled else tensor.split(CHUNK) for tensor in row]
@@ -68,7 +71,7 @@ class Fused:
                 update(*chunk, *constants)
 
     def _update_as_one(
-        self, update: Callable[..., None], groups: tuple[Params, ...], constants: tuple[float, ...]
+        self, update: Callable[..., None], groups: tuple[Params, ...], constants: tuple[Any, ...]
     ) -> None:
         for names in device.batches(groups[0]):
             parts = [[group[name] for name in names] for group in groups]
@@ -79,15 +82,25 @@ class Fused:
                     cut: Any = flat.split([t.numel() for t in tensors])  # type: ignore[no-untyped-call]
                     torch._foreach_copy_([t.view(-1) for t in tensors], list(cut))
 
-    def _can_compile(self, groups: tuple[Params, ...], constants: tuple[float, ...]) -> bool:
+    def _can_compile(self, groups: tuple[Params, ...], constants: tuple[Any, ...]) -> bool:
         if os.environ.get("TORCH_COMPILE_DISABLE") == "1":  # torch's own switch
             return False
-        first = [next(iter(group.values())).detach().reshape(-1) for group in groups]
-        where = first[0].device
+        largest = max(groups[0], key=lambda name: groups[0][name].numel())
+        row = [group[largest].detach().reshape(-1) for group in groups]
+        where = row[0].device
         if where not in self._compiles:
-            probe = [tensor[:64].clone() for tensor in first]
+            probe = [tensor[:PROBE].clone() for tensor in row]
+            if where.type == "cpu":
+                constants = _held(constants)
             self._compiles[where] = _compiles(self.update, probe, constants)
         return self._compiles[where]
+
+
+def _held(constants: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The numbers as compiled code takes them: else it would wrap each for each tensor."""
+    return tuple(
+        torch.tensor(c, dtype=torch.float64) if isinstance(c, float) else c for c in constants
+    )
 
 
 @cache

@@ -13,7 +13,7 @@ from seven_bench.pruning import device
 from seven_bench.pruning.distributions import Counts, allocate, kept_count
 from seven_bench.pruning.patterns import Pattern
 from seven_bench.pruning.prunable import Params
-from seven_bench.pruning.threshold import check_finite, counted, kth_largest, select_each
+from seven_bench.pruning.threshold import check_finite, counted, kth_largest, select_each, top_masks
 from seven_bench.pruning.units import Structure, form_of
 
 LASTING = 3  # uses after which masks on a CPU are taken to be those of many steps
@@ -229,8 +229,8 @@ def prune(
     if isinstance(form, Pattern):  # a structure finds its own, in units
         count = reachable_count(masks, sparsity, pattern)
     single = distribution == "global" and form.single
-    if single and count and device.on_gpu(scores):  # without counts by tensor: nobody reads them
-        return MaskSet(device.top_masks(scores, masks, count))
+    if single and count:  # without counts by tensor: nobody reads them
+        return MaskSet(top_masks(scores, masks, count))
     counts = allocate(
         scores, masks, count=count, mode=distribution, pattern=pattern, weights=weights
     )

@@ -1,10 +1,12 @@
-"""The k-th largest of many scores, exactly, without concatenating or sorting them.
+"""The k-th largest of many scores, exactly, without concatenating or sorting them, and the masks of
+all that are larger.
 
-A sample brackets the value between two scores; one pass over all scores counts what lies above the
-bracket and gathers the few inside it, among which the value is then found. Where the bracket
-missed, or holds too many, two histogram passes find the value from its bits. Scores are read in
-chunks, so that the extra memory does not grow with the model. That is for a CPU; scores on a GPU go
-to `device`, which gives the same.
+A sample brackets the value between two scores; one pass over all scores checks that they are
+finite, marks what lies above the bracket and gathers the few inside it, among which the value is
+then found. Where the bracket missed, or holds too many, two histogram passes find the value from
+its bits. Scores are read in chunks that stay in a core's cache, so that memory is read once and the
+extra memory does not grow with the model. That is for a CPU; scores on a GPU go to `device`, which
+gives the same.
 """
 
 from __future__ import annotations
@@ -16,15 +18,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from seven_bench.pruning import device
 from seven_bench.pruning.prunable import Params
 
-CHUNK = 1 << 20  # 4 MiB of float32
+CHUNK = 1 << 18  # 1 MiB of float32
+WIDE = 1 << 20  # of a histogram
 SAMPLE = 1 << 16  # scores looked at for the bracket: it then holds 2% of all, at most
 MOST_INSIDE = 1 << 22  # scores gathered (16 MiB), or 1 in 32
 HALF = 1 << 16
+WORD = 8  # flags
+FEW_THREADS = 4  # up to which NumPy's comparisons, on one core, are quicker than torch's on all
+ABOVE, AT_LEAST, EQUAL = (np.greater, torch.gt), (np.greater_equal, torch.ge), (np.equal, torch.eq)
+
+Flags = NDArray[np.bool_]
+Places = NDArray[np.int64]
+Values = NDArray[np.float32]
+Comparison = tuple[Callable[..., Any], Callable[..., Any]]
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,16 @@ class Cut:
         above = sum(self.above.values())
         return above < k <= above + sum(self.ties.values())
 
+    def counts(self, k: int) -> dict[str, int]:
+        """How many of the k largest are each tensor's; ties go by the order of the tensors."""
+        missing = k - sum(self.above.values())
+        counts = {}
+        for name, above in self.above.items():
+            taken = min(missing, self.ties[name])
+            counts[name] = above + taken
+            missing -= taken
+        return counts
+
 
 def find_cut(scores: Params, living: Params | None, k: int) -> Cut:
     """The cut that leaves k scores, ties aside.
@@ -53,21 +75,44 @@ def find_cut(scores: Params, living: Params | None, k: int) -> Cut:
     """
     if device.on_gpu(scores):
         return Cut(*device.cut(scores, living, k))
-    check_finite(scores)
-    low, high = _bracket(scores, living, k)
-    value = low if low == high else None
-    at_least, inside = ({}, None) if value is not None else _gather(scores, living, low, high)
-    if inside is not None:
-        rest = k - sum(at_least.values())
-        if 0 < rest <= sum(values.numel() for values in inside.values()):
-            values = torch.cat(list(inside.values()))
-            value = _smallest(values, values.numel() - rest + 1)
-            above = {n: at_least[n] + count_true(found > value) for n, found in inside.items()}
-            return Cut(value, above, {n: count_true(found == value) for n, found in inside.items()})
-        value = high if rest <= 0 else low  # very likely: of the values that many scores share
-    if value is not None and (cut := _cut_at(scores, living, value)).leaves(k):
-        return cut
-    return _cut_at(scores, living, _from_bits(scores, living, k))
+    low, high = bracket = _bracket(scores, living, k)
+    found = _gather(scores, living, low, high) if low < high else None
+    if found is not None and (value := _value(found, k)) is not None:
+        above = {n: of.at_least + int((of.values > value).sum()) for n, of in found.items()}
+        return Cut(value, above, {n: int((of.values == value).sum()) for n, of in found.items()})
+    return _shared(scores, living, k, bracket, found)
+
+
+def top_masks(scores: Params, living: Params, k: int) -> Params:
+    """The masks of the `k` largest living scores of all tensors, k from 1; ties go to the first by
+    (parameter order, flat index).
+
+    Raises: ValueError when fewer live or a score is not finite.
+    """
+    if device.on_gpu(scores):
+        return device.top_masks(scores, living, k)
+    low, high = bracket = _bracket(scores, living, k)
+    masks = {name: _empty(living[name]) for name in scores}
+    found = _gather(scores, living, low, high, masks) if low < high else None
+    value = None if found is None else _value(found, k)
+    if found is None or value is None:
+        if not 0 < k <= (alive := sum(counted(living).values())):
+            raise ValueError(f"cannot keep {k} weights: {alive} live")
+        cut = _shared(scores, living, k, bracket, found)
+        for name, count in cut.counts(k).items():
+            masks[name], _ = _above(scores[name], living[name], count, cut.value)
+        return masks
+    marked = {name: masks[name].view(-1).numpy() for name in found}
+    missing = k - sum(of.at_least for of in found.values())
+    for name, of in found.items():
+        best = of.places[of.values > value]
+        marked[name][best] = True
+        missing -= len(best)
+    for name, of in found.items():
+        ties = of.places[of.values == value][:missing]
+        marked[name][ties] = True
+        missing -= len(ties)
+    return masks
 
 
 def kth_largest(scores: Params, living: Params | None, k: int) -> float:
@@ -96,24 +141,13 @@ def select_top(
         return device.best_of_each({name: score}, {name: living}, {name: count})[name]
     if count == 0:
         return torch.zeros_like(living)
-    if threshold is None:
-        if not 0 < count <= (lives := count_true(living)):
-            raise ValueError(f"cannot keep {count} weights of {name}: {lives} live")
-        threshold = kth_largest({name: score}, {name: living}, count)
-    mask = torch.empty_like(living).reshape(-1)
-    for offset, part, alive in _chunks(score, living):
-        flags = mask[offset : offset + CHUNK]
-        torch.gt(part, threshold, out=flags).logical_and_(alive)
-    missing = count - count_true(mask)
-    for offset, part, alive in _chunks(score, living) if missing > 0 else ():
-        ties = torch.eq(part, threshold).logical_and_(alive)
-        if (more := count_true(ties)) > missing:
-            ties[flagged(ties)[missing:]] = False
-        mask[offset : offset + CHUNK].logical_or_(ties)
-        missing -= min(more, missing)
-    if missing != 0:  # the threshold offered was not this tensor's own
-        return select_top(name, score, living, count)
-    return mask.view(living.shape)
+    if threshold is not None:
+        mask, missing = _above(score, living, count, threshold)
+        if missing == 0:  # else it is not this tensor's own
+            return mask
+    if not 0 < count <= (lives := count_true(living)):
+        raise ValueError(f"cannot keep {count} weights of {name}: {lives} live")
+    return top_masks({name: score}, {name: living}, count)[name]
 
 
 def select_each(
@@ -128,17 +162,43 @@ def select_each(
     }
 
 
-def _smallest(values: Tensor, k: int) -> float:
+def _above(score: Tensor, living: Tensor, count: int, value: float) -> tuple[Tensor, int]:
+    """The mask of what lives above `value`, and of the first ties up to `count`; and how many it
+    lacks (below 0: has too many) where these are not the `count` largest.
+    """
+    mask, missing = _empty(living), count
+    flat = mask.view(-1)
+    for here, part, alive in _chunks(score, living):
+        flags = _passes(ABOVE, part, value, flat[here])
+        np.logical_and(flags, alive, out=flags)
+        missing -= _count(flags)
+    ties = torch.empty(CHUNK, dtype=torch.bool)
+    for here, part, alive in _chunks(score, living) if missing > 0 else ():
+        equal = _passes(EQUAL, part, value, ties[: len(part)])
+        np.logical_and(equal, alive, out=equal)
+        if (more := _count(equal)) > missing:
+            equal[_flagged(equal)[missing:]] = False
+        flags = flat[here].numpy()
+        np.logical_or(flags, equal, out=flags)
+        missing -= min(more, missing)
+    return mask, missing
+
+
+def _smallest(values: Values, k: int) -> float:
     """The k-th smallest of [n] values, k from 1."""
     # a fraction of the time of torch's kthvalue
-    return float(np.partition(values.numpy(force=True), k - 1)[k - 1])
+    return float(np.partition(values, k - 1)[k - 1])
 
 
 def count_true(flags: Tensor) -> int:
     """How much of a bool tensor is true."""
     if flags.device.type == "cpu":
-        return int(np.count_nonzero(flags.numpy()))  # vectorised, unlike torch's
+        return _count(flags.numpy())  # vectorised, unlike torch's
     return int(flags.count_nonzero())
+
+
+def _count(flags: Flags) -> int:
+    return int(np.count_nonzero(flags))
 
 
 def counted(flags: Params) -> dict[str, int]:
@@ -148,41 +208,57 @@ def counted(flags: Params) -> dict[str, int]:
     return {name: count_true(flag) for name, flag in flags.items()}
 
 
-def _chunks(score: Tensor, living: Tensor | None) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """One tensor's scores as (offset, float32 chunk, bool chunk of what lives)."""
+def flagged(flags: Tensor) -> Tensor:
+    """The flat indices of what is true in a bool tensor of a CPU."""
+    return torch.from_numpy(_flagged(flags.reshape(-1).numpy()))
+
+
+def _flagged(flags: Flags) -> Places:
+    """`flags.nonzero()`, quicker where little is true, for eight flags are looked at as a word."""
+    if len(flags) < WORD * WORD:
+        return np.flatnonzero(flags)
+    whole = len(flags) // WORD * WORD
+    words = flags[:whole].view(np.int64)
+    some = _flagged(words != 0)
+    inner = np.flatnonzero(words[some].view(np.bool_))
+    found = some[inner >> 3] * WORD + (inner & (WORD - 1))
+    return np.concatenate([found, np.flatnonzero(flags[whole:]) + whole])
+
+
+def _passes(comparison: Comparison, part: Tensor, value: float, out: Tensor) -> Flags:
+    """Which of [n] scores pass, in the memory of `out` [n]."""
+    numpys, torchs = comparison
+    flags: Flags = out.numpy()
+    if torch.get_num_threads() <= FEW_THREADS:
+        numpys(part.numpy(), value, out=flags)
+    else:
+        torchs(part, value, out=out)
+    return flags
+
+
+def _empty(living: Tensor) -> Tensor:
+    """Memory for a mask, flat as it lies."""
+    return torch.empty(living.shape, dtype=torch.bool)
+
+
+def _chunks(score: Tensor, living: Tensor | None) -> Iterator[tuple[slice, Tensor, Any]]:
+    """One tensor's scores [n] as (place, float32 chunk, bool chunk of what lives or True)."""
     flat = score.detach().reshape(-1)
-    alive = None if living is None else living.reshape(-1)
-    for offset in range(0, flat.numel(), CHUNK):
-        chunk = flat[offset : offset + CHUNK].float()
-        if alive is None:
-            yield offset, chunk, torch.ones_like(chunk, dtype=torch.bool)
+    alive = None if living is None else living.reshape(-1).numpy()
+    for offset in range(0, max(1, flat.numel()), CHUNK):
+        here = slice(offset, min(offset + CHUNK, flat.numel()))
+        yield here, flat[here].float(), True if alive is None else alive[here]
+
+
+def _wide(score: Tensor, living: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """One tensor's scores as (float32 chunk, bool chunk of what lives), in large chunks."""
+    flat = score.detach().reshape(-1)
+    for offset in range(0, flat.numel(), WIDE):
+        part = flat[offset : offset + WIDE].float()
+        if living is None:
+            yield part, torch.ones_like(part, dtype=torch.bool)
         else:
-            yield offset, chunk, alive[offset : offset + CHUNK]
-
-
-Comparison = tuple[Callable[..., Tensor], float]
-
-
-def _marked(
-    scores: Params, living: Params | None, upper: Comparison, lower: Comparison
-) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
-    """Every tensor's scores [n] with two flags [n]: what lives and passes `upper`, and what lives
-    and passes `lower` alone (what passes `upper` passes it as well). The flags' memory is used
-    again for the next tensor.
-    """
-    first, second = torch.empty(0, dtype=torch.bool), torch.empty(0, dtype=torch.bool)
-    (passes_upper, high), (passes_lower, low) = upper, lower
-    for name, score in scores.items():
-        n = score.numel()
-        if n > first.numel() or score.device != first.device:
-            first, second = (
-                torch.empty(n, dtype=torch.bool, device=score.device) for _ in range(2)
-            )
-        for offset, part, alive in _chunks(score, None if living is None else living[name]):
-            here = slice(offset, offset + part.numel())
-            passes_upper(part, high, out=first[here]).logical_and_(alive)
-            passes_lower(part, low, out=second[here]).logical_and_(alive).logical_xor_(first[here])
-        yield name, score.detach().reshape(-1), first[:n], second[:n]
+            yield part, living.reshape(-1)[offset : offset + WIDE]
 
 
 def check_finite(scores: Params) -> None:
@@ -190,13 +266,19 @@ def check_finite(scores: Params) -> None:
     if device.on_gpu(scores):
         device.check_finite(scores)
         return
-    flat: Any = [score.detach().reshape(-1) for score in scores.values()]
-    parts = (part for score in flat for part in score.split(CHUNK))
-    if bool(torch.isfinite(torch.stack([part.float().sum() for part in parts])).all()):
-        return  # a sum may overflow, and then decides nothing
     for name, score in scores.items():
-        if not bool(torch.isfinite(score).all()):
-            raise ValueError(f"scores of {name} are not finite")
+        if not all(_sound(part) for _, part, _ in _chunks(score, None)):
+            _refuse(name, score)
+
+
+def _sound(part: Tensor) -> bool:
+    """Whether all is finite, very likely: a sum may overflow."""
+    return math.isfinite(part.sum())
+
+
+def _refuse(name: str, score: Tensor) -> None:
+    if not bool(torch.isfinite(score).all()):
+        raise ValueError(f"scores of {name} are not finite")
 
 
 def _bracket(scores: Params, living: Params | None, k: int) -> tuple[float, float]:
@@ -207,56 +289,101 @@ def _bracket(scores: Params, living: Params | None, k: int) -> tuple[float, floa
         step += 1
     parts = []
     for name, score in scores.items():
-        seen = score.detach().reshape(-1)[::step].float()
+        seen = score.detach().reshape(-1)[::step].float().numpy()
         if living is not None:
-            seen = seen.where(living[name].reshape(-1)[::step], -math.inf)
+            seen = np.where(living[name].reshape(-1).numpy()[::step], seen, -math.inf)
         parts.append(seen)
-    sample = torch.cat(parts)
+    sample = np.concatenate(parts, dtype=np.float32)
     fraction = k / total
-    position = sample.numel() * (1 - fraction)  # from below
+    position = len(sample) * (1 - fraction)  # from below
     margin = 5 * math.sqrt(position * fraction) + 8  # five standard deviations
     first, last = int(position - margin), int(position + margin)
-    low = _smallest(sample, first) if first >= 1 else -math.inf
-    return low, _smallest(sample, last) if last <= sample.numel() else math.inf
+    inside = [k - 1 for k in (first, last) if 1 <= k <= len(sample)]
+    ordered = np.partition(sample, inside) if inside else np.empty(0)
+    low = float(ordered[first - 1]) if first >= 1 else -math.inf
+    return low, float(ordered[last - 1]) if last <= len(sample) else math.inf
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Of one tensor: how many living scores lie at or above a bracket, and the `places` and
+    `values` of those inside it.
+    """
+
+    at_least: int
+    places: Places
+    values: Values
 
 
 def _gather(
-    scores: Params, living: Params | None, low: float, high: float
-) -> tuple[dict[str, int], Params | None]:
-    """Per tensor, how many living scores are at least `high`, and those between `low < high`
-    (None when they are too many to hold).
+    scores: Params, living: Params | None, low: float, high: float, masks: Params | None = None
+) -> dict[str, Gathered] | None:
+    """What lives at `high` and above, and between `low < high`; None when that is more than is to
+    be held. `masks` are told the former.
+
+    Raises: ValueError when a score is not finite.
     """
-    at_least, inside, held = {}, {}, 0
-    most = max(MOST_INSIDE, sum(score.numel() for score in scores.values()) // 32)
-    for name, flat, above, between in _marked(scores, living, (torch.ge, high), (torch.gt, low)):
-        at_least[name] = count_true(above)
-        held += count_true(between)
-        if held > most:
-            return {}, None
-        inside[name] = flat.index_select(0, flagged(between)).float()
-    return at_least, inside
+    found, held, most = {}, 0, max(MOST_INSIDE, sum(s.numel() for s in scores.values()) // 32)
+    beyond, inside = (torch.empty(CHUNK, dtype=torch.bool) for _ in range(2))
+    for name, score in scores.items():
+        flat = None if masks is None else masks[name].view(-1)
+        at_least, places, values = 0, [], []
+        for here, part, alive in _chunks(score, None if living is None else living[name]):
+            if not _sound(part):
+                _refuse(name, score)
+            n = len(part)
+            above = _passes(AT_LEAST, part, high, beyond[:n] if flat is None else flat[here])
+            between = _passes(ABOVE, part, low, inside[:n])
+            np.not_equal(between, above, out=between)
+            np.logical_and(above, alive, out=above)
+            np.logical_and(between, alive, out=between)
+            at_least += _count(above)
+            seen = _flagged(between)
+            held += len(seen)
+            if held > most:
+                return None
+            values.append(part.numpy()[seen])
+            places.append(seen + here.start)
+        found[name] = Gathered(at_least, np.concatenate(places), np.concatenate(values))
+    return found
 
 
-def flagged(flags: Tensor) -> Tensor:
-    """The flat indices of what is true in a contiguous bool tensor: `flags.nonzero()`, quicker
-    where little is true, for eight flags are looked at as one word.
-    """
-    flat = flags.reshape(-1)
-    whole = flat.numel() // 8 * 8
-    words = flat[:whole].view(torch.int64)
-    some = words.nonzero().reshape(-1)
-    row, column = words.index_select(0, some).view(torch.bool).view(-1, 8).nonzero().unbind(1)
-    found = some.index_select(0, row).mul_(8).add_(column)
-    return (
-        found if whole == flat.numel() else torch.cat([found, flat[whole:].nonzero()[:, 0] + whole])
-    )
+def _value(found: dict[str, Gathered], k: int) -> float | None:
+    """The k-th largest, where it lies inside the bracket."""
+    rest = k - sum(of.at_least for of in found.values())
+    values = np.concatenate([of.values for of in found.values()])
+    return _smallest(values, len(values) - rest + 1) if 0 < rest <= len(values) else None
+
+
+def _shared(
+    scores: Params,
+    living: Params | None,
+    k: int,
+    bracket: tuple[float, float],
+    found: dict[str, Gathered] | None,
+) -> Cut:
+    """The cut where no bracket has it inside: very likely at a value that many scores share."""
+    low, high = bracket
+    if found is None:
+        check_finite(scores)
+        value = low if low == high else None
+    else:
+        value = high if k <= sum(of.at_least for of in found.values()) else low
+    if value is not None and (cut := _cut_at(scores, living, value)).leaves(k):
+        return cut
+    return _cut_at(scores, living, _from_bits(scores, living, k))
 
 
 def _cut_at(scores: Params, living: Params | None, value: float) -> Cut:
     """A value as a cut, whatever it leaves."""
-    above, ties = {}, {}
-    for name, _, beyond, equal in _marked(scores, living, (torch.gt, value), (torch.ge, value)):
-        above[name], ties[name] = count_true(beyond), count_true(equal)
+    above, ties = dict.fromkeys(scores, 0), dict.fromkeys(scores, 0)
+    scratch = torch.empty(CHUNK, dtype=torch.bool)
+    for name, score in scores.items():
+        for _, part, alive in _chunks(score, None if living is None else living[name]):
+            for comparison, count in ((ABOVE, above), (EQUAL, ties)):
+                flags = _passes(comparison, part, value, scratch[: len(part)])
+                np.logical_and(flags, alive, out=flags)
+                count[name] += _count(flags)
     return Cut(value, above, ties)
 
 
@@ -269,7 +396,7 @@ def _from_bits(scores: Params, living: Params | None, k: int) -> float:
     for lower in (False, True):
         histogram = torch.zeros(HALF, dtype=torch.int64)
         for name, score in scores.items():
-            for _, chunk, alive in _chunks(score, None if living is None else living[name]):
+            for chunk, alive in _wide(score, None if living is None else living[name]):
                 bits = _ordered_bits((chunk + 0.0).masked_fill_(~alive, -math.inf))  # -0.0 is 0.0
                 keys = (bits >> 16).add_(HALF // 2)
                 if lower:
