@@ -132,6 +132,14 @@ def layer_depths(model: nn.Module) -> dict[str, int]:
     }
 
 
+class AdamW(torch.optim.AdamW):
+    """torch's. Its step asks whether a GPU records a graph, which here none ever does: where there
+    is no GPU, and so no answer to remember, the driver is looked for at every step.
+    """
+
+    def _accelerator_graph_capture_health_check(self) -> None: ...
+
+
 def make_optimizer(model: nn.Module, recipe: Recipe, finetune: Finetune = Finetune()) -> Optimizer:
     """The recipe's optimizer over what is trained; biases and norms are not decayed.
 
@@ -156,7 +164,7 @@ def make_optimizer(model: nn.Module, recipe: Recipe, finetune: Finetune = Finetu
         return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, fused=fused)
     if recipe.optimizer == "adamax":
         return torch.optim.Adamax(groups, lr=recipe.lr)
-    return torch.optim.AdamW(groups, lr=recipe.lr, fused=fused)
+    return AdamW(groups, lr=recipe.lr, fused=fused)
 
 
 def implementation(optimizer: Optimizer) -> str:

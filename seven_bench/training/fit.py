@@ -23,6 +23,7 @@ from seven_bench.pruning import MaskSet
 from seven_bench.training.answers import Answers
 from seven_bench.training.context import Context, Device
 from seven_bench.training.curves import PruningCurves, StepCurves
+from seven_bench.training.epoch_loop import EpochLoop
 from seven_bench.training.finetune import Recipe, implementation, optimizer_steps
 from seven_bench.training.module import TaskModule
 from seven_bench.training.progress import RunBar
@@ -120,7 +121,7 @@ def make_trainer(
     """A new Trainer: one is never used twice (a second `fit` would train nothing)."""
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    return pl.Trainer(
+    trainer = pl.Trainer(
         max_epochs=recipe.max_epochs,
         max_steps=recipe.max_steps or -1,
         accelerator=device.accelerator,
@@ -140,6 +141,8 @@ def make_trainer(
         enable_progress_bar=progress,
         inference_mode=False,
     )
+    EpochLoop.take_place(trainer)
+    return trainer
 
 
 def fit(module: TaskModule, data: TaskData, pruning: PruningCallback, context: Context) -> Trained:

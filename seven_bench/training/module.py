@@ -238,10 +238,17 @@ class TaskModule(pl.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """By the norm of all gradients. One that was taken in this step is not taken again."""
+        """By the norm of all gradients. One that was taken in this step is not taken again.
+
+        Not through Lightning, which refuses every fused optimizer under mixed precision; those that
+        unscale by themselves are refused where a run begins (`PruningCallback`).
+        """
         norm, self.gradient_norm = self.gradient_norm, None
-        if norm is None or not gradient_clip_val:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        if not gradient_clip_val:
+            return
+        if norm is None:
+            trained = (p for group in optimizer.param_groups for p in group["params"])
+            torch.nn.utils.clip_grad_norm_(trained, float(gradient_clip_val))
         else:
             torch.nn.utils.clip_grads_with_norm_(self._held, float(gradient_clip_val), norm)
 
