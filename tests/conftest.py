@@ -49,6 +49,11 @@ def make_config(tmp_path: Path):
         given = [*overrides]
         if not any(o.startswith("output_root=") for o in given):
             given.append(f"output_root={tmp_path}")
+        typed = dict(o.split("=", 1) for o in given if "=" in o)
+        if typed.get("pruner") == "given_mask" and "pruner.masks" not in typed:
+            from seven_bench.testing.every_method import given_masks  # brings Lightning
+
+            given += given_masks("given_mask", sparsity=float(typed.get("sparsity", 0.9)))
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return checked(compose("config", overrides=given))
 

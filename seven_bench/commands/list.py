@@ -97,6 +97,7 @@ def _read(name: str, text: str, group: str, origin: str) -> Choice:
         if "@package" not in line:
             comments.append(line.lstrip("# ").rstrip())
     node: dict[str, Any] = yaml.safe_load(text) or {}
+    node.pop("defaults", None)  # of what another file says
     return Choice(name, " ".join(comments), node.get(group, node), origin)
 
 

@@ -111,8 +111,10 @@ def summary(record: dict[str, Any]) -> str:
     metric, params = record["metric"], record["params"]
     split = (record.get("seeds") or {}).get("split")
     seeds = f"split {split} seed {record['seed']}" if split else f"seed {record['seed']}"
+    given = (record.get("masks") or {}).get("from")
+    method = f"{record['pruner']} ({given})" if given else record["pruner"]
     return (
-        f"{record['pruner']} {seeds} | {metric['split']} {metric['name']} "
+        f"{method} {seeds} | {metric['split']} {metric['name']} "
         f"{metric['value']:.4f} | sparsity {record['sparsity']['prunable']:.4f} | kept "
         f"{params['kept']:,} of {params['prunable']:,} | {record['cost']['seconds']['total']:.1f} s"
     )

@@ -51,6 +51,7 @@ def prune_before(
     batches: Iterable[Any],
     reduce: Callable[[Params], Params] = lambda gathered: gathered,
     examples: Callable[[Any], list[Any]] | None = None,
+    given: Params | None = None,
 ) -> MaskSet:
     """Scores on `batches`, one step each, and tightens the masks as the plan says.
 
@@ -67,6 +68,7 @@ def prune_before(
         reduce: takes the mean of what a batch gives over the processes that share the batch.
         examples: a batch as batches of one, for scores that look at each example by itself;
             by default each tensor of a mapping, tuple or list is cut along its first dimension.
+        given: the masks that a method takes from elsewhere, bool.
 
     Returns: the masks, of exactly the count asked for.
 
@@ -84,7 +86,9 @@ def prune_before(
     dense = {name: p.detach().clone() for name, p in params.items()}
     with scoring(model, params):
         parts = examples or _one_by_one
-        context = ScoringContext(model, params, dense, loss, batches, pruner, reduce, parts)
+        context = ScoringContext(
+            model, params, dense, loss, batches, pruner, reduce, parts, given or {}
+        )
         supplies = [SUPPLIERS[need](context) for need in sorted(needs)]
         for batch in batches:
             if pruner.plan.observes(pruner.step + 1):

@@ -17,7 +17,8 @@ class Need:
     forward pass is 1, a gradient 3), `passes_per_block` more for each block of the model, and,
     where `measured`, what its supplier is seen to take. `sees_labels`: labels enter it. `one_shot`:
     the batches are gone over more than once, so that it is scored at once or not at all.
-    `under_training`: an optimizer step shows it too.
+    `under_training`: an optimizer step shows it too. `given`: masks that were found elsewhere, at
+    one sparsity: they are taken before training alone, and rank no weights.
     """
 
     words: str
@@ -27,6 +28,7 @@ class Need:
     sees_labels: bool = False
     one_shot: bool = False
     under_training: bool = False
+    given: bool = False
 
 
 NEEDS = {
@@ -50,5 +52,6 @@ NEEDS = {
         "the products of each layer's inputs, X'X, once the layers before it are pruned",
         passes=1.75, passes_per_block=1, one_shot=True,
     ),
+    "given_masks": Need("the masks of another run, or of a file", given=True),
     "linear_gradient": Need("the flow through the linearised network, in float64", passes=3),
 }  # fmt: skip

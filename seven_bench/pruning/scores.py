@@ -34,7 +34,7 @@ class Observation:
     mean over examples of the squared gradient of each, `activations` the sum over an example's
     tokens of each squared input of a linear layer, [d_in], `grams` that of their products, [d_in,
     d_in], both for a part of the layers at a time, `linear_gradient` the gradient of the linearised
-    network's mean output by |w|, float64.
+    network's mean output by |w|, float64, `given_masks` another run's masks, or a file's, bool.
     """
 
     params: Params

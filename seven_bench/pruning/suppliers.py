@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -33,6 +33,7 @@ class ScoringContext:
     """A model being scored: what suppliers work on.
 
     `dense` holds the start's weights; `params`, the model's own, have the removed ones at zero.
+    `given` are the masks that a method takes from elsewhere, none for most.
     `reduce` takes the mean of what is gathered over the processes that share a batch, `examples`
     parts a batch into batches of one.
     """
@@ -45,6 +46,7 @@ class ScoringContext:
     pruner: Pruner
     reduce: Callable[[Params], Params]
     examples: Callable[[Any], list[Any]]
+    given: Params = field(default_factory=dict)
 
 
 Supplier = Callable[[ScoringContext], Supply]
@@ -84,6 +86,13 @@ def gradients(loss: Tensor, params: Params, create_graph: bool = False) -> Param
 @supplies("gradients")
 def _gradients(context: ScoringContext) -> Supply:
     return lambda batch: {"grads": context.reduce(gradients(context.loss(batch), context.params))}
+
+
+@supplies("given_masks")
+def _given_masks(context: ScoringContext) -> Supply:
+    if context.given.keys() != context.params.keys():
+        raise ValueError("a method that takes masks from elsewhere was given none of these weights")
+    return lambda _: {"given_masks": context.given}
 
 
 def hessian_gradient(loss: Tensor, params: Params, direction: Params) -> Params:

@@ -21,6 +21,7 @@ from seven_bench.pruning.units import Structure
 from seven_bench.python.methods import Wanted, compose, prunable_of
 from seven_bench.python.summary import Summary, summarize
 from seven_bench.running.scoring import scoring_generator
+from seven_bench.settings.validity import takes_masks
 from seven_bench.training.environment import random_state, restore_random_state
 
 Loss = Callable[[nn.Module, Any], Tensor]
@@ -79,6 +80,11 @@ def prune(
     made = compose(
         model, method, "before", sparsity, options, pattern=pattern, distribution=distribution
     )
+    if takes_masks(made.settings):
+        raise ConfigError(
+            f"method={made.method}: masks that are there already need no method: "
+            "MaskSet(masks).apply_(weights by name)"
+        )
     params = prunable_of(model, made, prunable, include)
     if not made.method.score.needs - {"weights"}:
         batches, loss = [None], _unasked

@@ -402,7 +402,7 @@ def _html_list(entries: Iterable[tuple[str, str]], form: str) -> str:
 
 _ABOUT = (
     *("source", "locator", "kind", "verified", "task", "model", "method", "stands_for"),
-    *("control", "split"),
+    *("masks", "control", "split"),
     *("metric", "start", "sparsity", "denominator", "pattern", "distribution", "finetune"),
     *("epochs", "lr", "batch_size", "schedule", "kd", "seeds", "note"),
 )

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from seven_bench.results.cells import Cell
-from seven_bench.results.groups import DENSE
+from seven_bench.results.groups import DENSE, MASKS_FROM
 from seven_bench.results.published import Row
 
 #: Reached and published sparsity that differ by more are two settings.
@@ -47,10 +47,14 @@ class Difference:
 
 
 def fits(row: Row, cell: Cell) -> bool:
-    """Whether a cell is of the row's task, method, control and sparsity; all else differs."""
+    """Whether a cell is of the row's task, method, control, given masks and sparsity; all else
+    differs.
+    """
     if cell.get("task") != row.task or cell.get("pruner") != row.method:
         return False
     if (cell.get("control") or "none") != row.control:
+        return False
+    if row.masks is not None and cell.get(MASKS_FROM) != row.masks:
         return False
     if row.method == DENSE or row.sparsity is None:
         return True

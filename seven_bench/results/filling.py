@@ -52,9 +52,16 @@ class Suite:
             return Filling(reason="the suite's controls are for methods before training")
         if row.epochs == 0 and row.method != DENSE and self._timing(row.method) == "during":
             return Filling(reason="a method at work during training needs an epoch of it")
+        if row.masks is not None:
+            method, _, task = row.masks.partition(" of ")
+            for group, name in {"pruner": method, "task": task}.items():
+                if not (self.conf / group / f"{name}.yaml").is_file():
+                    return Filling(reason=f"the suite has no {group} {name} to find masks with")
+        first = f"python -m seven_bench experiment={row.masks_experiment} && "
+        first = first if row.masks_experiment else ""
         if row.experiment and any(_lists(cell, row) for cell in self._list(row.experiment)):
-            return Filling(f"python -m seven_bench experiment={row.experiment}")
-        return Filling(f"python -m seven_bench -m {' '.join(_say_keys(row))}")
+            return Filling(f"{first}python -m seven_bench experiment={row.experiment}")
+        return Filling(f"{first}python -m seven_bench -m {' '.join(_say_keys(row))}")
 
     def _timing(self, method: str) -> str:
         path = self.conf / "pruner" / f"{method}.yaml"
@@ -91,10 +98,20 @@ def _lists(cell: Mapping[str, Any], row: Row) -> bool:
         return False
     if not _holds(cell.get("control") or "none", row.control):
         return False
+    given = cell.get("pruner.masks")
+    paths = given if isinstance(given, list) else [given]
+    if row.masks is not None and not any(_masks_folder(row) in str(path) for path in paths):
+        return False
     return all(
         value is None or key not in cell or _holds(cell[key], value)
         for key, value in wanted.items()
     )
+
+
+def _masks_folder(row: Row) -> str:
+    """Where below the folder of outputs a row's masks are found, of any seed."""
+    method, _, task = (row.masks or "").partition(" of ")
+    return f"/runs/{task.replace('/', '-')}/{row.model}/{method}/s{row.sparsity:g}/seed"
 
 
 def _holds(listed: Any, value: Any) -> bool:
@@ -108,6 +125,8 @@ def _say_keys(row: Row) -> Iterator[str]:
     """A row's setting as keys that are typed; what its source does not state is left as it is."""
     yield f"task={row.task} model={row.model} start={row.start or 'pretrained'}"
     yield f"pruner={row.method}"
+    if row.masks is not None:
+        yield f"'pruner.masks=outputs{_masks_folder(row)}${{seed}}-*'"
     if row.method != DENSE:
         yield f"sparsity={row.sparsity:g}"
         if row.pattern != "unstructured":

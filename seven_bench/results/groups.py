@@ -27,6 +27,8 @@ SEPARATOR = " \N{MIDDLE DOT} "
 REPLICATE = ["seeds.split", "seed"]
 #: Further runs of one replicate, over which means are taken before it is paired.
 DRAW = "seeds.calibration"
+#: Of a method that is given masks, whose: `lth of glue/mnli`.
+MASKS_FROM = "masks.from"
 
 #: What makes runs comparable beside task, model and start. Pattern binds pruned runs only: the
 #: dense row has none.
@@ -234,12 +236,16 @@ def _fill_texts(records: pd.DataFrame) -> pd.DataFrame:
 def label_methods(records: pd.DataFrame) -> pd.Series:
     """Name the method of each run so that one name never covers two different things.
 
-    The name is the pruner's, then the control (shuffled, inverted, ...) where there is one, then
-    distribution and timing where the pruner occurs with several. Variants that still share name
+    The name is the pruner's, then whose masks it was given, if it was, then the control (shuffled,
+    inverted, ...) where there is one, then distribution and timing where the pruner occurs with
+    several. Variants that still share name
     and sparsity differ in their settings: what differs is added, as the record has it, or else
     `config.yaml`. Expects texts without missing values, and `variant`.
     """
     labels = records["pruner"].astype(object)
+    if MASKS_FROM in records:
+        source = records[MASKS_FROM]
+        labels = labels.where(source.isna(), labels + " (" + source.astype(str) + ")")
     pruned = records["pruner"] != DENSE
     control = records["control"]
     labels = labels.where(control.isin(["", "none"]) | ~pruned, labels + SEPARATOR + control)

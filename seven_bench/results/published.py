@@ -48,7 +48,8 @@ class Row:
     the method. `bound` is "<" or ">" where the value limits what was published. `linears` counts
     the layers that were pruned. A row with `hardware` belongs to that machine. `verified` says how
     sure the reading of the number is, where more than its kind is known. `stands_for` names the
-    published method where `method` is another form of it.
+    published method where `method` is another form of it. `masks` says whose masks a method was
+    given, as a record does (`lth of glue/mnli`), `masks_experiment` which experiment finds them.
     """
 
     source: str
@@ -84,12 +85,17 @@ class Row:
     experiment: str | None = None
     verified: str | None = None
     note: str | None = None
+    masks: str | None = None
+    masks_experiment: str | None = None
     stands_for: str | None = None
 
     @property
     def told(self) -> str:
-        """The method, and whose number it is held against where that is another's."""
-        return f"{self.method} (for {self.stands_for})" if self.stands_for else self.method
+        """The method, whose masks it was given, and whose number it is held against where that is
+        another's.
+        """
+        told = f"{self.method} ({self.masks})" if self.masks else self.method
+        return f"{told} (for {self.stands_for})" if self.stands_for else told
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ _FIELDS = {field.name for field in fields(Row)} - _DERIVED
 _TEXTS = {
     *("locator", "kind", "task", "model", "method", "metric", "split", "start", "denominator"),
     *("pattern", "distribution", "finetune", "schedule", "hardware", "experiment", "note"),
-    *("control", "verified"),
+    *("control", "verified", "masks", "masks_experiment"),
 }
 _FLAGS = {"kd", "higher_is_better"}
 _REQUIRED = ("locator", "kind", "task", "model", "method", "metric")

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from seven_bench.errors import ConfigError
 from seven_bench.pruning import kept_count
+from seven_bench.running.given_masks import check_given
 from seven_bench.running.scope import prunable
 from seven_bench.settings.building import build, build_score
 from seven_bench.settings.digests import cache_folder
@@ -37,7 +38,7 @@ STATE_BYTES = {"adamw": 8, "adamax": 8, "sgd": 4}  # optimizer state a weight, f
 class Estimate:
     """A run before it is one. `seconds` comes from finished runs of the same cell but for the
     method; None where there are none. `memory` counts weights, gradients, optimizer and score
-    state, not activations.
+    state, not activations. `fault` is why masks that it is given are not its model's, if so.
     """
 
     cell: tuple[str, str, str]
@@ -47,6 +48,7 @@ class Estimate:
     kept: int
     seconds: float | None
     memory: int
+    fault: str = ""
 
 
 def print_plan(suite: Sequence[Settings]) -> None:
@@ -64,9 +66,12 @@ def print_plan(suite: Sequence[Settings]) -> None:
         time = "unknown" if item.seconds is None else f"{item.seconds:.0f} s"
         kept = f"{item.kept:,}"
         memory = f"{item.memory / 2**20:,.0f} MiB"
-        table.add_row(*item.cell, item.state, item.schedule, kept, time, memory)
+        schedule = "does not fit, see below" if item.fault else item.schedule
+        table.add_row(*item.cell, item.state, schedule, kept, time, memory)
     console = make_console()
     console.print(table)
+    for fault in dict.fromkeys(item.fault for item in estimates if item.fault):
+        console.print(f"does not fit: {fault}", markup=False, highlight=False, soft_wrap=True)
     todo = [item for item in estimates if item.state != "done"]
     known = [item.seconds for item in todo if item.seconds is not None]
     total = f"about {sum(known) / 60:.1f} min" if len(known) == len(todo) else "time unknown"
@@ -106,6 +111,7 @@ def estimate(settings: Settings, sizes: dict[str, int], past: Past | None = None
         seconds=_seconds(folder, settings, past),
         memory=weights * (8 + STATE_BYTES[recipe.optimizer])
         + (score.memory * total if score is not None else 0),
+        fault=_masks_fault(settings),
     )
 
 
@@ -128,6 +134,15 @@ def _counted(settings: Settings, past: Past) -> tuple[int, int, str]:
         total = sum(p.numel() for p in prunable(settings, model).values())
         past.models[key] = total, sum(p.numel() for p in model.parameters()), fault
     return past.models[key]
+
+
+def _masks_fault(settings: Settings) -> str:
+    """Why masks that a run is given are not its model's, if they are not."""
+    try:
+        check_given(settings)
+    except ConfigError as error:
+        return str(error)
+    return ""
 
 
 def _schedule(settings: Settings, sizes: dict[str, int]) -> str:

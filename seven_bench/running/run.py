@@ -17,6 +17,7 @@ from seven_bench.data.task_data import TaskData
 from seven_bench.measure.efficiency import efficiency
 from seven_bench.measure.size import sizes, small_sizes
 from seven_bench.pruning import MaskSet
+from seven_bench.running.given_masks import check_given
 from seven_bench.running.job import Below, Cost, Job
 from seven_bench.running.processes import share_out
 from seven_bench.running.prune_and_train import train_pruned
@@ -29,6 +30,7 @@ from seven_bench.running.rounds import (
 from seven_bench.running.scope import prunable
 from seven_bench.running.scoring import calibration_seed
 from seven_bench.settings.building import build, build_score
+from seven_bench.settings.given_masks import bill, tell_source
 from seven_bench.settings.identity import (
     Identity,
     dense_start,
@@ -41,6 +43,7 @@ from seven_bench.settings.identity import (
 )
 from seven_bench.settings.model import Settings
 from seven_bench.settings.packages import all_versions
+from seven_bench.settings.validity import takes_masks
 from seven_bench.store.files import CHECKPOINT, MASKS, MODEL, PREDICTIONS, RECORD
 from seven_bench.store.integrity import fingerprints
 from seven_bench.store.masks import write_masks
@@ -88,6 +91,7 @@ def run(settings: Settings, wait: bool = False, weights: bool = False) -> Record
         build_score(settings.pruner)  # what is wrong with it is said before a start is trained
     if settings.pruner.small is not None:
         choose_small(settings)  # and so is a small model that there cannot be
+    check_given(settings)  # and so are masks that are not this model's
     _device(settings)  # one that is not there is said before the runs that this one needs
     needed = _needed(settings)
     with folder.claim(wait):
@@ -247,16 +251,20 @@ def _record(settings: Settings, identity: Identity, model: nn.Module, masks: Mas
         "efficiency": {},
         "recipe": recipe_part(settings),
         "method": method_part(settings),
+        **({"masks": source} if (source := tell_source(settings)) is not None else {}),
         **({"debug": True} if settings.debug else {}),
         **({"labels": list(settings.task.labels)} if settings.task.labels else {}),
     }
 
 
 def _named_seeds(settings: Settings) -> Record:
-    """The seeds beside `seed`; there is none of calibration where no score is shown examples."""
+    """The seeds beside `seed`; there is none of calibration where no score is shown examples. What
+    masks that are given were drawn by is the seed of the run that found them.
+    """
     shown = settings.pruner.calibration is not None
+    source = tell_source(settings) or {}
     return {
-        "calibration": calibration_seed(settings) if shown else None,
+        "calibration": calibration_seed(settings) if shown else source.get("seed"),
         "split": settings.data.split_seed,
     }
 
@@ -315,22 +323,28 @@ def _cost(
     began: float,
     needed: Needed,
 ) -> dict[str, Any]:
-    """Example equivalents and seconds; the rounds below, the start, and the trials by which
-    settings were chosen are counted once each."""
+    """Example equivalents and seconds; the rounds below, the start, the trials by which settings
+    were chosen, and the run that found masks which are given are counted once each. Where nobody
+    knows what these have cost, there is no total.
+    """
     start = needed.start["cost"]["example_equivalents"]["total"] if needed.start else 0
     rounds = 0
     if needed.below is not None:
         below = needed.below["cost"]["example_equivalents"]
         rounds = below["total"] - below["start"] - below.get("tuning", 0)
-    examples = {
+    examples: dict[str, float | None] = {
         "scoring": scoring.examples,
         "training": trained.passes * trained.examples,
         "rounds": rounds,
         "start": start,
         "tuning": settings.tuning.examples,
     }
+    if takes_masks(settings.pruner):
+        examples["masks"] = bill(settings, needed.start)
+    known = [value for value in examples.values() if value is not None]
+    total = sum(known) if len(known) == len(examples) else None
     return {
-        "example_equivalents": {**examples, "total": sum(examples.values())},
+        "example_equivalents": {**examples, "total": total},
         "seconds": {
             "scoring": scoring.seconds,
             "training": trained.seconds,

@@ -20,9 +20,11 @@ from seven_bench.pruning.controls import Control
 from seven_bench.pruning.prunable import stacked_names
 from seven_bench.pruning.pruner import Method, Pruner, Update
 from seven_bench.pruning.suppliers import tempered
+from seven_bench.running.given_masks import masks_of
 from seven_bench.running.job import Cost, Job
 from seven_bench.running.scope import pattern_of
 from seven_bench.settings.building import build, build_score
+from seven_bench.settings.given_masks import given_masks
 from seven_bench.settings.model import Pruner as Pruning
 from seven_bench.settings.model import Settings
 from seven_bench.settings.validity import scoring_steps
@@ -90,6 +92,7 @@ def score_and_prune(job: Job, masks: MaskSet | None = None) -> tuple[MaskSet, Co
     stacked = stacked_names(module.model, params)
     control = Control(settings.control.name, _scoring_seed(settings), stacked)
     method = replace(method, score=control.score(method.score))
+    given = _given(job)
     pruner = Pruner(
         method,
         method.schedule.plan(examples.steps, examples.steps),
@@ -108,13 +111,24 @@ def score_and_prune(job: Job, masks: MaskSet | None = None) -> tuple[MaskSet, Co
         control.batches(examples.batches()),
         examples.mean,
         module.examples,
+        given,
     )
+    if given and masks.hash() != given.hash():
+        raise ConfigError(f"pruner.masks: pattern={settings.pattern} makes other masks of them")
     masks = control.masks(masks, params, start, method.pattern)
     control.weights(params, partial(_redraw, job))
     masks.apply_(params)
     bill = examples.bill(method.score.needs)
     restore_random_state(state)
     return masks, Cost(bill, time.perf_counter() - began)
+
+
+def _given(job: Job) -> MaskSet:
+    """The masks that the method is given, where the weights are; none of one that finds its own."""
+    given = given_masks(job.settings.pruner)
+    if given is None:
+        return MaskSet()
+    return masks_of(job.settings, given, job.params).to(job.context.device.here())
 
 
 def alter_weights(job: Job) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seven_bench.settings.conf import choice
+from seven_bench.settings.given_masks import given_masks, source_part
 from seven_bench.settings.model import (
     Finetune,
     Prunable,
@@ -73,6 +74,7 @@ def identify(settings: Settings) -> Identity:
         "finetune": _finetune(settings, "cell_id"),
     }  # fmt: skip
     kept = {key: value for key, value in decisive.items() if key not in NAMED_SEEDS}
+    kept["pruner"] = {k: value for k, value in kept["pruner"].items() if k != "masks_hash"}
     return Identity(
         f"{cell}/seed{settings.seed}-{_hash(decisive)}",
         f"{cell}/{_hash({**kept, **without_seeds})}",
@@ -83,6 +85,8 @@ def decisive_part(settings: Settings) -> Plain:
     """The part of settings that decides the result, with data and start by content."""
     part = by_role(settings, DECISIVE)
     _add_method(part, settings)
+    if (given := given_masks(settings.pruner)) is not None:
+        part["pruner"]["masks_hash"] = given.hash
     part["task"]["data"].pop("workers", None)  # an argument of a target: it has no role of its own
     _add_contents(part, settings)
     part["start"], part["finetune"] = _start(settings, "run_id"), _finetune(settings, "run_id")
@@ -155,7 +159,10 @@ def method_part(settings: Settings) -> Plain:
 
 
 def _add_method(part: Plain, settings: Settings) -> None:
-    """A method's score enters under the name that it had first, one from outside with a version."""
+    """A method's score enters under the name that it had first, one from outside with a version;
+    masks that it is given by their source.
+    """
+    part["pruner"] |= source_part(settings)
     if (score := part["pruner"].get("score")) is not None:
         part["pruner"]["score"] = as_first_named(score)
     if versions := method_versions(settings):

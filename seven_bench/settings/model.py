@@ -391,7 +391,10 @@ class Pruner(Node):
     """A method. `pattern` and `distribution` are its own, for a run that asks for no others;
     `distributions` (null: all) are those that its score allows. `needs` and `compared` are what the
     score's class says of itself: what it is shown, and where its scores can be held against others.
-    `tune`: what of it `seven-bench tune` varies, and in what space (`settings.space`).
+    `tune`: what of it `seven-bench tune` varies, and in what space (`settings.space`). `masks`: of
+    a method that is given them, where they lie, a pattern that one path matches; they count by
+    content and by the run that found them (`settings.given_masks`). `masks_name`: what tables call
+    them.
     """
 
     name: Annotated[Name, COLUMN]
@@ -414,6 +417,8 @@ class Pruner(Node):
     begin: Annotated[Literal["dense", "random"], METHOD] = "dense"
     takes_step: Annotated[bool, METHOD] = False
     tune: Annotated[dict[str, Any], NAMING] = Field(default={})
+    masks: Annotated[Folder | None, NAMING] = None
+    masks_name: Annotated[Name | None, NAMING] = None
     rounds: Rounds | None = None
     small: Small | None = None
 

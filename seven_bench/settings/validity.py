@@ -24,6 +24,7 @@ MASKINGS = {  # by timing
     "after": ("hard", "regrow"),
 }
 MOST_ROUNDS = 100
+RANKED = ("invert", "quota_swap_reverse")  # controls that look at which weight scores more
 #: What a task's module measures, where its settings do not name it (`metrics`); and the loss.
 MEASURED = {
     "seven_bench.training.vision.VisionModule": ("accuracy",),
@@ -67,9 +68,17 @@ def allowed_timings(pruner: Pruner, pattern: str = "unstructured") -> tuple[str,
     )
 
 
+def takes_masks(pruner: Pruner) -> bool:
+    """Whether a method's masks are another run's, or a file's."""
+    return any(NEEDS[need].given for need in pruner.needs)
+
+
 def unsupplied(pruner: Pruner, timing: str) -> list[str]:
-    """What a score needs and is not shown at a timing: a model under training shows little."""
-    return sorted(n for n in pruner.needs if timing == "during" and not NEEDS[n].under_training)
+    """What a score needs and is not shown at a timing: a model under training shows little, and
+    masks that are given are there before it, at one sparsity.
+    """
+    unseen = {n for n in pruner.needs if timing == "during" and not NEEDS[n].under_training}
+    return sorted(unseen | {n for n in pruner.needs if timing != "before" and NEEDS[n].given})
 
 
 def resolve(settings: Settings) -> Settings:
@@ -223,6 +232,8 @@ def _check_control(control: str, pruner: Pruner, pattern: str, distribution: str
         reason = f"pruner.rounds.rewind={pruner.rounds.rewind or 'null'}; allowed is start"
     elif control == "corrupt_labels" and not any(NEEDS[need].sees_labels for need in pruner.needs):
         reason = f"pruner={pruner.name} looks at no labels"
+    elif takes_masks(pruner) and control in RANKED:
+        reason = f"pruner={pruner.name} ranks no weights, it is given a mask"
     elif control.startswith("quota_swap") and pattern != "unstructured":
         reason = f"pattern={pattern}; allowed is unstructured"
     elif control.startswith("quota_swap") and distribution == "per_row":
@@ -246,7 +257,8 @@ def check_schedule(pruner: Pruner) -> None:
         raise ConfigError(f"pruner.{error}") from error
     if pruner.timing == "during":
         return
-    if {*pruner.needs} - {"weights"} and pruner.calibration is None:
+    shown = [need for need in pruner.needs if need != "weights" and not NEEDS[need].given]
+    if shown and pruner.calibration is None:
         raise ConfigError(
             f"pruner.calibration=null: the score of pruner={pruner.name} wants the keys examples "
             "and batch_size (and may have temperature)"

@@ -45,6 +45,17 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
 
+class GivenMasks(_Part):
+    """Masks that a run was given, `from` what: a `run`, told here, or a `file`. What finding them
+    has cost is unknown where no record says it.
+    """
+
+    from_: Text = Field(alias="from")
+    kind: Text
+    hash: Text
+    example_equivalents: Annotated[Amount | Text, Words("a finite number from 0, or unknown")]
+
+
 class Sparsity(_Part):
     """Fractions removed: of what was asked for, and of four sets of weights."""
 
@@ -104,6 +115,7 @@ class ExampleEquivalents(_Part):
     rounds: Amount | None
     start: Amount | None
     tuning: Amount | None = None
+    masks: Amount | None = None
     total: Amount | None
 
 
@@ -191,6 +203,7 @@ class Record(_Part):
     mask_hash: Text | None
     recipe: Annotated[dict[str, Any], Words("an object")] | None = None
     small: Annotated[dict[str, Any], Words("an object")] | None = None
+    masks: GivenMasks | None = None
     left_out: Annotated[list[Text], Words("a list of texts")] | None = None
     cost: Cost
     efficiency: Efficiency | None
@@ -216,7 +229,8 @@ def _parts(annotation: Any) -> type[_Part] | None:
 
 def _list_fields(model: type[_Part], prefix: str = "") -> dict[str, str]:
     fields: dict[str, str] = {}
-    for name, field in model.model_fields.items():
+    for key, field in model.model_fields.items():
+        name = field.alias or key
         fields[f"{prefix}{name}"] = _words(field.annotation, tuple(field.metadata))
         if (part := _parts(field.annotation)) is not None:
             fields |= _list_fields(part, f"{prefix}{name}.")

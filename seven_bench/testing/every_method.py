@@ -20,6 +20,7 @@ from torch import Tensor
 
 from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet, Params, kept_count, prunable_parameters
+from seven_bench.pruning.needs import NEEDS
 from seven_bench.pruning.structure import structured_parameters
 from seven_bench.pruning.units import Structure
 from seven_bench.running.job import Below, Job
@@ -30,6 +31,7 @@ from seven_bench.settings.building import build
 from seven_bench.settings.checks import checked
 from seven_bench.settings.conf import choice, conf_dir, conf_sources, names_of
 from seven_bench.settings.model import Settings
+from seven_bench.settings.validity import takes_masks
 from seven_bench.testing import tiny
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.context import Context, Device
@@ -116,12 +118,21 @@ def assert_zero(params: Params, masks: MaskSet) -> None:
         hold(int(params[name].detach()[~mask].count_nonzero()) == 0, f"{name} is not zero")
 
 
+def given_masks(method: str, model: str = "vit", sparsity: float = 0.5) -> list[str]:
+    """What is typed beside the name of a method that takes its masks from elsewhere."""
+    needs = choice(f"pruner/{method}").get("needs", ())
+    if not any(NEEDS[need].given for need in needs):
+        return []
+    return [f"pruner.masks={tiny.masks_file(model, sparsity)}"]
+
+
 @cache
 def composed(method: str, optimizer: str) -> Settings:
     """The method's config, made short where it says how long it takes."""
     folders = [f"file://{source.folder}" for source in conf_sources()[1:]]
     given = [*SHORT, f"pruner={method}", f"trainer.optimizer={optimizer}"]
     given.append(f"trainer.lr={OPTIMIZERS[optimizer]}")
+    given += given_masks(method)
     if folders:
         given.append(f"hydra.searchpath=[{','.join(folders)}]")
     GlobalHydra.instance().clear()
@@ -158,6 +169,8 @@ def train(
     """One run without its folder; rounds below it are done first."""
     sparsity = target(config) if sparsity is None else sparsity
     config = config.changed(seed=seed, sparsity=sparsity)
+    if takes_masks(config.pruner):
+        config = config.changed(pruner__masks=str(tiny.masks_file(model, sparsity)))
     lower = level_below(config)
     below, before = None, []
     if lower is not None:
@@ -252,7 +265,7 @@ def check_seed(method: str, model: str, optimizer: str, _: Path) -> None:
 def _static(config: Settings) -> bool:
     pruner = config.pruner
     score = build(pruner.score) if pruner.timing == "before" and pruner.score else None
-    if score is None or not score.needs <= {"weights", "linear_gradient"}:
+    if score is None or not score.needs <= {"weights", "linear_gradient", "given_masks"}:
         return False
     generator = torch.Generator().manual_seed(3)
     state = generator.get_state()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from transformers import (
 
 from seven_bench.data.samplers import ArrayDataset
 from seven_bench.data.task_data import Splits, TaskData
+from seven_bench.pruning import MaskSet, Params, prunable_parameters
+from seven_bench.pruning.masks import prune
+from seven_bench.store.tensors import write_tensors
 from seven_bench.training.finetune import Recipe
 from seven_bench.training.module import Batch, TaskModule
 
@@ -77,6 +81,24 @@ def _start(name: str) -> nn.Module:
 def start(name: str) -> nn.Module:
     """The same random weights every time."""
     return copy.deepcopy(_start(name))
+
+
+FILES = tempfile.TemporaryDirectory(prefix="seven_bench_tiny_")  # goes with the process
+
+
+@cache
+def masks_file(name: str, sparsity: float) -> Path:
+    """A file of random masks over a tiny model's prunable weights, for a method that takes some."""
+    return write_masks_at(sparsity, prunable_parameters(start(name)), f"{name}-{sparsity:g}")
+
+
+def write_masks_at(sparsity: float, params: Params, stem: str) -> Path:
+    """A file of random masks of exactly a sparsity, 0 and 1 by the weights' names."""
+    generator = torch.Generator().manual_seed(2)
+    scores = {name: torch.rand(p.shape, generator=generator) for name, p in params.items()}
+    masks = prune(scores, MaskSet.ones(scores), sparsity)
+    numbers = {name: mask.to(torch.uint8) for name, mask in masks.items()}
+    return write_tensors(numbers, Path(FILES.name, f"{stem}.safetensors"))
 
 
 class TinyData(TaskData):

@@ -22,7 +22,8 @@ from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import reset_process
 from seven_bench.training.finetune import recipe_of
 
-BEFORE = [name for name in names_of("pruner") if choice(f"pruner/{name}")["timing"] == "before"]
+METHODS = {name: choice(f"pruner/{name}") for name in names_of("pruner")}
+BEFORE = [n for n, m in METHODS.items() if m["timing"] == "before" and "masks" not in m]
 
 
 def as_a_run(method: str, model: str):

@@ -20,9 +20,12 @@ from seven_bench.settings.building import build
 from seven_bench.settings.checks import checked
 from seven_bench.settings.conf import conf_dir
 from seven_bench.settings.identity import dense_start, identify
+from seven_bench.settings.validity import takes_masks
 from seven_bench.store.masks import load_masks
 from seven_bench.store.predictions import read_predictions
 from seven_bench.store.record import read_record
+from seven_bench.testing.every_method import given_masks
+from seven_bench.testing.tiny import write_masks_at
 from seven_bench.training.checkpoint import Checkpoint
 from seven_bench.training.context import Context, Device
 from seven_bench.training.environment import reset_process
@@ -200,7 +203,7 @@ def subjects(data_root, tmp_path_factory):
 def shortened(pruner, task, model, data_root, output_root):
     given = [
         *SHORT, f"task={task}", f"model={model}", "start=init", f"data_root={data_root}",
-        f"pruner={pruner}", f"output_root={output_root}", "sparsity=0.5",
+        f"pruner={pruner}", f"output_root={output_root}", "sparsity=0.5", *given_masks(pruner),
     ]  # fmt: skip
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         composed = compose("config", given)
@@ -232,6 +235,8 @@ def test_every_method_before_or_during_training(subjects, data_root, tmp_path, p
     data, start = subjects[model]
     module = build(config.task.module, model=copy.deepcopy(start), recipe=recipe_of(config))
     params = prunable_parameters(module.model)
+    if takes_masks(config.pruner):
+        config = config.changed(pruner__masks=str(write_masks_at(0.5, params, f"conf-{model}")))
     reset_process(0, 1, True)
     trained, _ = train_pruned(Job(config, module, params, data, context_of(config)))
     total = sum(p.numel() for p in params.values())
