@@ -168,7 +168,12 @@ def wrong_count(
     settings: Settings, given: GivenMasks, kept: int, total: int, due: int
 ) -> ConfigError:
     """What is said of masks whose count is not the exact one of the sparsity that is asked for."""
-    own = shortest(kept, total)
+    own, pattern = shortest(kept, total), settings.pattern
+    if _due(given, own, pattern) not in (None, kept):
+        return ConfigError(
+            f"pruner.masks: {given.file} removes {total - kept:,} of {total:,} weights, no number "
+            f"of pattern={pattern}: allowed is the pattern that it was made with"
+        )
     also = "" if given.weights else ", or null"
     return ConfigError(
         f"sparsity={settings.sparsity:g}: {total - due:,} of {total:,} weights are to be removed, "

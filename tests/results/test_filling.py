@@ -80,6 +80,24 @@ def test_an_experiment_is_named_only_where_it_lists_the_row() -> None:
         assert "experiment" not in suite.fill(replace(listed, **changes)).command
 
 
+def test_masks_of_another_task_are_found_first() -> None:
+    suite = Suite(conf_dir())
+    rows = [row for row in _rows("bert_tickets") if row.masks is not None]
+    found = {row.masks: suite.fill(row) for row in rows}
+    both = (
+        "python -m seven_bench experiment=paper/bert_tickets_masks && "
+        "python -m seven_bench experiment=paper/bert_tickets_transfer"
+    )
+    assert found["lth of squad"].command == found["lth of glue/rte"].command == both
+    assert found["lth of mlm"].reason == "the suite has no task mlm to find masks with"
+    given = {"method": "given_mask", "masks": "lth of glue/mnli", "sparsity": 0.7}
+    alone = suite.fill(replace(ROW, **given))
+    path = "outputs/runs/glue-mnli/bert_base/lth/s0.7/seed${seed}-*"
+    assert f" pruner=given_mask 'pruner.masks={path}' sparsity=0.7 " in alone.command
+    listed = replace(rows[0], sparsity=0.6)  # no mask of the experiment's is of that
+    assert "-m task=" in suite.fill(listed).command
+
+
 def test_every_key_of_every_command_composes() -> None:
     """A command that cannot be typed would be worse than none."""
     suite = Suite(conf_dir())

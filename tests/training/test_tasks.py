@@ -246,6 +246,21 @@ def test_every_method_before_or_during_training(subjects, data_root, tmp_path, p
         assert not trained.last[name][~mask].any()
 
 
+def test_a_ticket_moves_from_one_text_task_to_another(config_of):
+    """From two classes to a score: the same encoder, and a head of which nothing is removed."""
+    ticket = config_of("glue/sst2", "start=init", "pruner=lth", "sparsity=0.2", model="tiny_bert")
+    found = run(ticket)
+    given = (f"pruner.masks={folder_of(ticket)}", "pruner=given_mask", "start=init")
+    moved = config_of("glue/stsb", *given, model="tiny_bert")
+    record = run(moved)
+    assert record["mask_hash"] == found["mask_hash"] and moved.sparsity == 0.2
+    one, other = (load_masks(folder_of(c) / "masks.safetensors") for c in (ticket, moved))
+    assert one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
+    state = load_file(folder_of(moved) / "model.safetensors")
+    assert not any(bool(state[name][~mask].any()) for name, mask in other.items())
+    assert record["masks"]["from"] == "lth of glue/sst2" and record["task"] == "glue/stsb"
+
+
 def test_two_methods_share_one_dense_start(config_of):
     overrides = ("start=dense", "start.train.max_epochs=1", "start.train.batch_size=8")
     configs = [
