@@ -36,13 +36,16 @@ class Fused:
         update: a module's function, elementwise over flat tensors of one length (one from each
             group of the call) and then numbers; it writes into those tensors that are state.
         state: how many of the last groups are state.
+        after: how many calls on so many weights come before one is compiled: who makes few of them
+            does not wait for it.
 
     `path` says which way it ran last: "compiled" or "eager"; None before the first call.
     """
 
-    def __init__(self, update: Callable[..., None], state: int) -> None:
-        self.update, self.state = update, state
+    def __init__(self, update: Callable[..., None], state: int, after: int = 0) -> None:
+        self.update, self.state, self.after = update, state, after
         self.path: str | None = None
+        self._calls = 0
         self._compiles: dict[torch.device, bool] = {}
 
     @torch.no_grad()
@@ -50,25 +53,33 @@ class Fused:
         """Updates. `groups` are in the order of `update`'s tensors and agree in names and shapes;
         those written to are contiguous.
         """
+        code = self.code(*groups, constants=constants)
+        update = code or self.update
+        if device.on_gpu(groups[0]):
+            self._update_as_one(update, groups, constants)
+            return
+        if code:
+            constants = as_held(constants)
+        for name in groups[0]:
+            row: Any = [_flat(group[name]) for group in groups]
+            chunks = [(tensor,) if code else tensor.split(CHUNK) for tensor in row]
+            for chunk in zip(*chunks, strict=True):
+                update(*chunk, *constants)
+
+    def code(self, *groups: Params, constants: tuple[Any, ...] = ()) -> Callable[..., None] | None:
+        """The compiled update for these, or None where it runs operation by operation. On a CPU it
+        takes masks as bytes and constants `as_held`.
+        """
         size = sum(tensor.numel() for tensor in groups[0].values())
         large = size >= COMPILED_FROM
-        path = "compiled" if large and self._can_compile(groups, constants) else "eager"
+        self._calls += large
+        compiled = large and self._calls > self.after and self._can_compile(groups, constants)
+        path = "compiled" if compiled else "eager"
         if path != self.path:
             level = logging.INFO if large else logging.DEBUG  # small ones are always eager
             log.log(level, "%s of %s weights: %s", self.update.__name__, f"{size:,}", path)
         self.path = path
-        compiled = path == "compiled"
-        update = _compiled(self.update) if compiled else self.update
-        if device.on_gpu(groups[0]):
-            self._update_as_one(update, groups, constants)
-            return
-        if compiled:
-            constants = _held(constants)
-        for name in groups[0]:
-            row: Any = [group[name].detach().reshape(-1) for group in groups]
-            chunks = [(tensor,) if compiled else tensor.split(CHUNK) for tensor in row]
-            for chunk in zip(*chunks, strict=True):
-                update(*chunk, *constants)
+        return _compiled(self.update) if compiled else None
 
     def _update_as_one(
         self, update: Callable[..., None], groups: tuple[Params, ...], constants: tuple[Any, ...]
@@ -86,17 +97,23 @@ class Fused:
         if os.environ.get("TORCH_COMPILE_DISABLE") == "1":  # torch's own switch
             return False
         largest = max(groups[0], key=lambda name: groups[0][name].numel())
-        row = [group[largest].detach().reshape(-1) for group in groups]
+        row = [_flat(group[largest]) for group in groups]
         where = row[0].device
         if where not in self._compiles:
             probe = [tensor[:PROBE].clone() for tensor in row]
             if where.type == "cpu":
-                constants = _held(constants)
+                constants = as_held(constants)
             self._compiles[where] = _compiles(self.update, probe, constants)
         return self._compiles[where]
 
 
-def _held(constants: tuple[Any, ...]) -> tuple[Any, ...]:
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    """[n]; masks of a CPU as bytes, for code that loads bools takes twice as long."""
+    flat = tensor.detach().reshape(-1)
+    return flat.view(torch.uint8) if flat.dtype == torch.bool and flat.is_cpu else flat
+
+
+def as_held(constants: tuple[Any, ...]) -> tuple[Any, ...]:
     """The numbers as compiled code takes them: else it would wrap each for each tensor."""
     return tuple(
         torch.tensor(c, dtype=torch.float64) if isinstance(c, float) else c for c in constants

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +16,6 @@ from seven_bench.pruning.threshold import check_finite, counted, kth_largest, se
 from seven_bench.pruning.units import Structure, form_of
 
 LASTING = 3  # uses after which masks on a CPU are taken to be those of many steps
-FEW_THREADS = 4
 MOST_FACTORS = 16_000_000  # weights, 64 MB of float32: more is not held beside a model on a CPU
 
 
@@ -80,7 +78,9 @@ class MaskSet(dict[str, Tensor]):
         """`apply_` to some of the names, unchecked."""
         kinds = {tensor.dtype for tensor in tensors.values()}
         if len(kinds) != 1 or not (device.on_gpu(self) or self._lasts()):
-            self._multiply_by_bools(tensors)
+            # as bytes: of bools torch writes numbers into new memory first, in twice the time
+            bits = [self[name].view(torch.uint8) for name in tensors]
+            torch._foreach_mul_(list(tensors.values()), bits)
             return
         (kind,) = kinds
         if kind not in self._multipliers:  # masks are never written to: an update makes new ones
@@ -88,18 +88,6 @@ class MaskSet(dict[str, Tensor]):
             self._multipliers[kind] = dict(made)
         factors = self._multipliers[kind]
         torch._foreach_mul_(list(tensors.values()), [factors[name] for name in tensors])
-
-    def _multiply_by_bools(self, tensors: Params) -> None:
-        """numpy has it on one core in half the time of torch's, which writes the mask as numbers
-        into new memory first.
-        """
-        plain = all(t.dtype == torch.float32 and t.is_cpu for t in tensors.values())
-        if plain and torch.get_num_threads() <= FEW_THREADS:
-            for name, tensor in tensors.items():
-                values = tensor.detach().numpy()
-                np.multiply(values, self[name].numpy(), out=values)
-        else:
-            torch._foreach_mul_(list(tensors.values()), [self[name] for name in tensors])
 
     def _lasts(self) -> bool:
         """Whether numbers in place of bools are worth their memory on a CPU: they multiply in a

@@ -22,14 +22,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from seven_bench.pruning import device
+from seven_bench.pruning.fused import Fused, as_held
 from seven_bench.pruning.prunable import Params
 
 CHUNK = 1 << 18  # 1 MiB of float32
-WIDE = 1 << 20  # of a histogram
+WIDE = 1 << 20  # where each call costs more, or is one of compiled code
+LASTING = 3  # selections after which it is worth to compile one
 SAMPLE = 1 << 16  # scores looked at for the bracket: it then holds 2% of all, at most
 MOST_INSIDE = 1 << 22  # scores gathered (16 MiB), or 1 in 32
 HALF = 1 << 16
 WORD = 8  # flags
+MANY = 1 << 15  # flags that are looked at by words
 FEW_THREADS = 4  # up to which NumPy's comparisons, on one core, are quicker than torch's on all
 ABOVE, AT_LEAST, EQUAL = (np.greater, torch.gt), (np.greater_equal, torch.ge), (np.equal, torch.eq)
 
@@ -208,21 +211,33 @@ def counted(flags: Params) -> dict[str, int]:
     return {name: count_true(flag) for name, flag in flags.items()}
 
 
-def flagged(flags: Tensor) -> Tensor:
-    """The flat indices of what is true in a bool tensor of a CPU."""
-    return torch.from_numpy(_flagged(flags.reshape(-1).numpy()))
+def differing(one: Tensor, other: Tensor) -> Tensor:
+    """The flat indices at which two masks of a CPU differ."""
+    flags, others = (mask.reshape(-1).numpy() for mask in (one, other))
+    whole = len(flags) // WORD * WORD
+    words, other_words = flags[:whole].view(np.int64), others[:whole].view(np.int64)
+    some = _flagged(words != other_words)
+    found = _in_words(some, words[some] ^ other_words[some])
+    tail = np.flatnonzero(flags[whole:] != others[whole:]) + whole
+    return torch.from_numpy(np.concatenate([found, tail]))
 
 
 def _flagged(flags: Flags) -> Places:
     """`flags.nonzero()`, quicker where little is true, for eight flags are looked at as a word."""
-    if len(flags) < WORD * WORD:
+    if len(flags) < MANY:
         return np.flatnonzero(flags)
     whole = len(flags) // WORD * WORD
     words = flags[:whole].view(np.int64)
     some = _flagged(words != 0)
-    inner = np.flatnonzero(words[some].view(np.bool_))
-    found = some[inner >> 3] * WORD + (inner & (WORD - 1))
-    return np.concatenate([found, np.flatnonzero(flags[whole:]) + whole])
+    tail = np.flatnonzero(flags[whole:]) + whole
+    return np.concatenate([_in_words(some, words[some]), tail])
+
+
+def _in_words(places: Places, words: Places) -> Places:
+    """Where the true flags of these words lie, words that lie at these `places`."""
+    inner = np.flatnonzero(words.view(np.bool_))
+    found: Places = places[inner >> 3] * WORD + (inner & (WORD - 1))
+    return found
 
 
 def _passes(comparison: Comparison, part: Tensor, value: float, out: Tensor) -> Flags:
@@ -241,12 +256,15 @@ def _empty(living: Tensor) -> Tensor:
     return torch.empty(living.shape, dtype=torch.bool)
 
 
-def _chunks(score: Tensor, living: Tensor | None) -> Iterator[tuple[slice, Tensor, Any]]:
+def _chunks(
+    score: Tensor, living: Tensor | None, size: int | None = None
+) -> Iterator[tuple[slice, Tensor, Any]]:
     """One tensor's scores [n] as (place, float32 chunk, bool chunk of what lives or True)."""
     flat = score.detach().reshape(-1)
     alive = None if living is None else living.reshape(-1).numpy()
-    for offset in range(0, max(1, flat.numel()), CHUNK):
-        here = slice(offset, min(offset + CHUNK, flat.numel()))
+    size = size or CHUNK
+    for offset in range(0, max(1, flat.numel()), size):
+        here = slice(offset, min(offset + size, flat.numel()))
         yield here, flat[here].float(), True if alive is None else alive[here]
 
 
@@ -324,28 +342,62 @@ def _gather(
     Raises: ValueError when a score is not finite.
     """
     found, held, most = {}, 0, max(MOST_INSIDE, sum(s.numel() for s in scores.values()) // 32)
-    beyond, inside = (torch.empty(CHUNK, dtype=torch.bool) for _ in range(2))
+    code = MARK.code(scores, living, living, living, constants=(low, high)) if living else None
+    size = WIDE if code else CHUNK
+    beyond, inside = (torch.empty(size, dtype=torch.bool) for _ in range(2))
+    numbers = as_held((low, high))
     for name, score in scores.items():
         flat = None if masks is None else masks[name].view(-1)
         at_least, places, values = 0, [], []
-        for here, part, alive in _chunks(score, None if living is None else living[name]):
-            if not _sound(part):
+        for here, part, alive in _chunks(score, None if living is None else living[name], size):
+            above = beyond[: len(part)] if flat is None else flat[here]
+            between = inside[: len(part)]
+            if code:
+                flags = (torch.from_numpy(alive), above, between)
+                code(part, *(flag.view(torch.uint8) for flag in flags), *numbers)
+            else:
+                if not _sound(part):
+                    _refuse(name, score)
+                _mark(part, alive, above, between, low, high)
+            at_least += _count(above.numpy())
+            seen = _flagged(between.numpy())
+            chosen = part.numpy()[seen]
+            if not np.isfinite(chosen).all():
                 _refuse(name, score)
-            n = len(part)
-            above = _passes(AT_LEAST, part, high, beyond[:n] if flat is None else flat[here])
-            between = _passes(ABOVE, part, low, inside[:n])
-            np.not_equal(between, above, out=between)
-            np.logical_and(above, alive, out=above)
-            np.logical_and(between, alive, out=between)
-            at_least += _count(above)
-            seen = _flagged(between)
             held += len(seen)
             if held > most:
                 return None
-            values.append(part.numpy()[seen])
+            values.append(chosen)
             places.append(seen + here.start)
         found[name] = Gathered(at_least, np.concatenate(places), np.concatenate(values))
     return found
+
+
+def _mark(
+    part: Tensor, alive: Any, above: Tensor, between: Tensor, low: float, high: float
+) -> None:
+    """Tells [n] flags what lives at `high` and above, and what lives inside `low < high`."""
+    most = _passes(AT_LEAST, part, high, above)
+    inner = _passes(ABOVE, part, low, between)
+    np.not_equal(inner, most, out=inner)
+    np.logical_and(most, alive, out=most)
+    np.logical_and(inner, alive, out=inner)
+
+
+def mark_update(
+    score: Tensor, living: Tensor, above: Tensor, between: Tensor, low: float, high: float
+) -> None:
+    """`_mark` in one pass, of bytes 0 and 1, for whoever compiles it. What is not finite is marked
+    as inside, too.
+    """
+    alive = living.float()
+    most = torch.where(score >= high, alive, 0.0)
+    inside = torch.where(score > low, alive, 0.0) - most
+    above.copy_(most)
+    between.copy_(torch.where(torch.isfinite(score), inside, 1.0))
+
+
+MARK = Fused(mark_update, state=2, after=LASTING)
 
 
 def _value(found: dict[str, Gathered], k: int) -> float | None:

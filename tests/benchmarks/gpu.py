@@ -21,7 +21,7 @@ from seven_bench.training.finetune import Recipe
 from tests.benchmarks import selection
 from tests.benchmarks.loop import of_text
 from tests.benchmarks.models import ON_GPU, Shape
-from tests.benchmarks.step import METHODS, SEVEN_BYTES, Training, copy_of
+from tests.benchmarks.step import METHODS, Training, copy_of
 from tests.benchmarks.timing import Row, in_words, interleaved, wait
 from tests.gpu.waits import host_waits
 
@@ -51,7 +51,7 @@ def _step(name: str, training: Training, method: str) -> Iterator[Row]:
         "plain": training.published_step,
     }
     if method == "seven":
-        ways["copy"] = copy_of(SEVEN_BYTES * training.pruner.masks.total, "cuda")
+        ways["copy"] = copy_of(training.moved, "cuda")
     seconds = interleaved(ways, repeats=25, warm=12)
     waits = host_waits(training.pruning_step)
     named = f"{method} step, {name}, bf16"

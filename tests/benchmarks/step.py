@@ -10,12 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from seven_bench.baselines.movement import MovementScore
 from seven_bench.baselines.platon import PlatonScore
 from seven_bench.pruning import (
     Cubic,
     MaskSet,
+    Observation,
     Score,
     SevenScore,
     kept_count,
@@ -31,10 +33,14 @@ from tests.benchmarks.published import PlainPruner
 from tests.benchmarks.timing import Row, in_words, interleaved
 
 UPDATES = 600  # SEVEN's authors' shortest schedule (MRPC); its first, steepest steps are measured
-# of SEVEN's step on a prunable weight, the bytes that must move: gradient checked (4), update (33:
-# weight, gradient, mask, three states), gradient masked (9), score selected (6), masks compared for
-# the moments (2), weight masked (9)
-SEVEN_BYTES = 63
+# The bytes that must move in a step for each prunable weight, each read and each write once: update
+# (SEVEN 33: weight, gradient, mask, three states; PLATON 16: weight, gradient, the window's mean;
+# movement 16: weight, gradient, score), the score that is the product of two states (PLATON 12),
+# gradient masked (9), score selected (6: score, what lives, mask), masks compared for the moments
+# (SEVEN 2), the weight underneath put in and taken out (movement 16), weight masked (9). And for
+# each parameter of the model: gradient checked (4).
+MOVED = {"seven": 33 + 9 + 6 + 2 + 9, "platon": 16 + 12 + 6 + 9, "movement": 16 + 9 + 16 + 6 + 9}
+CHECKED = 4
 METHODS: dict[str, tuple[Callable[[], Score], str]] = {
     "seven": (SevenScore, "hard"),
     "platon": (PlatonScore, "regrow"),
@@ -63,11 +69,24 @@ class Training:
             global_step=0,
             gradient_clip_val=None,
         )
+        every = sum(parameter.numel() for parameter in self.model.parameters())
+        self.moved = MOVED[method] * self.pruner.masks.total + CHECKED * every
         self.plain = PlainPruner(method, self.params)
         self.plain_weights = {n: p.detach().clone() for n, p in self.params.items()}
         self.plain_step = 0
         self.callback.on_train_start(self.trainer, self.model)
         self.callback.steps._hook.remove()  # it is called, and timed, by itself
+
+    @property
+    def window(self) -> int:
+        """Steps before a score tells anything."""
+        return getattr(self.pruner.method.score, "window", 1)
+
+    @property
+    def path(self) -> str:
+        """Whether the score's update is compiled."""
+        parts = [vars(self.pruner.method.score).get(name) for name in ("fused", "look")]
+        return next((str(part.path) for part in parts if part is not None), "eager")
 
     def dense_step(self) -> None:
         self.optimizer.zero_grad()
@@ -96,21 +115,23 @@ def rows() -> list[Row]:
     for shape, method in [*(("MiniLM", m) for m in METHODS), ("BERT-base", "seven")]:
         training = Training(SHAPES[shape], method)
         small = shape == "MiniLM"
+        training.dense_step()
+        for _ in range(training.window):
+            training.pruning_step()
         ways: dict[str, Callable[[], object]] = {
             "dense": training.dense_step,
             "ours": training.pruning_step,
             "plain": training.published_step,
         }
-        if method == "seven":
-            ways["copy"] = copy_of(SEVEN_BYTES * training.pruner.masks.total, "cpu")
+        ways["copy"] = copy_of(training.moved, "cpu")
+        ways["bare"] = bare_step(method, training)
         seconds = interleaved(
             ways,
             repeats=9 if small else 3,
             warm=2 if small else 1,
         )
         name = f"{method} step, {shape}, batch {SHAPES[shape].batch}, 64 tokens"
-        path = getattr(getattr(training.pruner.method.score, "fused", None), "path", "eager")
-        ours = f"{in_words(seconds['ours'])} ({path})"
+        ours = f"{in_words(seconds['ours'])} ({training.path})"
         found += [
             Row(
                 f"{name} / dense training step", seconds["ours"] / seconds["dense"], "",
@@ -121,13 +142,51 @@ def rows() -> list[Row]:
                 20 if small else None, False, ours, in_words(seconds["plain"]),
             ),
         ]  # fmt: skip
-        if "copy" in seconds:
-            ratio, moved = seconds["ours"] / seconds["copy"], in_words(seconds["copy"])
-            found.append(
-                Row(f"{name} / a copy of the bytes it must move", ratio, "", 2, True, ours, moved)
-            )
-        del training
+        copied, bare = seconds["copy"], in_words(seconds["bare"])
+        moved = f"{in_words(copied)}, {training.moved / copied / 1e9:.0f} GB/s"
+        found += [
+            Row(f"{name} / a copy of the bytes it must move", seconds["ours"] / copied, "",
+                2, True, ours, moved),
+            Row(f"{name}: least operations on flat tensors / that copy", seconds["bare"] / copied,
+                "", None, True, bare, moved),
+        ]  # fmt: skip
+        del training, ways
     return [*found, *_parts("MiniLM")]
+
+
+def bare_step(method: str, training: Training) -> Callable[[], None]:
+    """The floor: what a step must do to so many numbers, where all weights are one flat tensor and
+    the value of the cut is known; nothing is looked for, named or checked on the way.
+    """
+    n = training.pruner.masks.total
+    draw = torch.Generator().manual_seed(0)
+    weight, gradient = (torch.randn(n, generator=draw) for _ in range(2))
+    gradients = torch.randn(sum(p.numel() for p in training.model.parameters()), generator=draw)
+    mask, made = (torch.ones(n, dtype=torch.bool) for _ in range(2))
+    beneath, differing = torch.empty_like(weight), torch.empty(n // 8, dtype=torch.bool)
+    score = METHODS[method][0]()
+    score.reset({"flat": weight})
+    seen = Observation({"flat": weight}, {"flat": gradient}, MaskSet({"flat": mask}), 0)
+
+    def times_mask(values: Tensor) -> None:  # in pieces: torch makes numbers of a mask beside it
+        for piece, bits in zip(values.split(1 << 20), mask.split(1 << 20), strict=True):
+            piece.mul_(bits.view(torch.uint8))
+
+    def step() -> None:
+        torch.linalg.vector_norm(gradients)
+        score.observe(seen)
+        scores = score.scores(seen.params, seen.masks)["flat"]
+        torch.ge(scores, 1e-3, out=made)
+        if method != "platon":
+            times_mask(gradient)
+        if method == "movement":
+            beneath.copy_(weight)
+            weight.copy_(beneath)
+        if method == "seven":
+            torch.ne(mask.view(torch.int64), made.view(torch.int64), out=differing)
+        times_mask(weight)
+
+    return step
 
 
 def copy_of(size: int, device: str) -> Callable[[], object]:

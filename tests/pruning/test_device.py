@@ -21,8 +21,9 @@ from seven_bench.pruning import (
     device,
     make_masks,
     prune,
+    threshold,
 )
-from seven_bench.pruning.threshold import find_cut
+from seven_bench.pruning.threshold import find_cut, top_masks
 from tests.pruning.test_allocate import VALID, VALUES, ordered, problems
 
 GPU = "cuda"
@@ -45,13 +46,15 @@ def test_the_masks_are_the_best_in_order(problem, part):
     scores, masks = problem
     k = max(1, round(part * masks.kept))
     if not masks.kept:
-        with pytest.raises(ValueError, match="cannot keep 1 weights: 0 live"):
-            device.top_masks(scores, masks, k)
+        for select in (device.top_masks, top_masks):
+            with pytest.raises(ValueError, match="cannot keep 1 weights: 0 live"):
+                select(scores, masks, k)
         return
     wanted = {n: torch.zeros_like(m) for n, m in masks.items()}
     for name, index in ordered(scores, masks)[:k]:
         wanted[name].view(-1)[index] = True
     assert same(device.top_masks(scores, masks, k), wanted)
+    assert same(top_masks(scores, masks, k), wanted)
     counts = allocate(scores, masks, count=k)
     assert same(device.best_of_each(scores, masks, counts), wanted)
     cut = find_cut(scores, masks, k)
@@ -77,6 +80,10 @@ def test_many_scores(monkeypatch, kind, density, piece):
     monkeypatch.setattr(device, "PIECE", piece)
     monkeypatch.setattr(device, "SAMPLE", 300_000 // 11)
     monkeypatch.setattr(device, "MOST_INSIDE", 1 << 14)
+    monkeypatch.setattr(threshold, "SAMPLE", 300_000 // 11)
+    monkeypatch.setattr(threshold, "MOST_INSIDE", 1 << 14)
+    monkeypatch.setattr(threshold, "CHUNK", 50_000)
+    monkeypatch.setattr(threshold, "FEW_THREADS", 0 if piece == 70_000 else 99)
     generator = torch.Generator().manual_seed(3)
     flat = KINDS[kind](generator)
     sizes = [60_000, 64, 99_936, 140_000]
@@ -90,16 +97,18 @@ def test_many_scores(monkeypatch, kind, density, piece):
     for k in (1, 17, living.kept // 10, living.kept // 2, living.kept - 3, living.kept):
         wanted = torch.zeros(300_000, dtype=torch.bool)
         wanted[order[:k]] = True
-        found = device.top_masks(scores, living, k)
-        assert torch.equal(torch.cat(list(found.values())), wanted), k
+        for select in (device.top_masks, top_masks):
+            found = select(scores, living, k)
+            assert torch.equal(torch.cat(list(found.values())), wanted), (select, k)
 
 
 def test_a_score_that_is_not_finite_is_named():
     scores = {"a": torch.ones(4), "b": torch.tensor([1.0, torch.nan])}
-    with pytest.raises(ValueError, match="scores of b are not finite"):
-        device.top_masks(scores, MaskSet.ones(scores), 2)
     huge = {"a": torch.full((4,), 3e38)}  # their sum overflows, they do not
-    assert MaskSet(device.top_masks(huge, MaskSet.ones(huge), 2)).kept == 2
+    for select in (device.top_masks, top_masks):
+        with pytest.raises(ValueError, match="scores of b are not finite"):
+            select(scores, MaskSet.ones(scores), 2)
+        assert MaskSet(select(huge, MaskSet.ones(huge), 2)).kept == 2
 
 
 @pytest.mark.parametrize("kind", VALUES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -10,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seven_bench.pruning import MaskSet, allocate, make_masks, prune
-from seven_bench.pruning.threshold import find_cut, kth_largest, select_top
+from seven_bench.pruning import MaskSet, allocate, device, make_masks, prune, threshold
+from seven_bench.pruning.fused import as_held
+from seven_bench.pruning.threshold import find_cut, kth_largest, select_top, top_masks
 
 
 def some_masks(seed=0):
@@ -128,6 +130,54 @@ def test_a_threshold_takes_no_copy_of_the_scores():
     done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
     grown = int(done.stdout) / 1024
     assert grown < 32, f"the peak grew by {grown:.0f} MiB over 128 MiB of scores"
+
+
+@pytest.mark.parametrize("n", [1, 7, 64, 1000, 40_001, 300_003])
+@pytest.mark.parametrize("part", [0, 0.002, 0.6, 1])
+def test_flagged_places(n, part):
+    """Words of flags and words of words, and what is left over."""
+    generator = torch.Generator().manual_seed(n)
+    flags, other = (torch.rand(n, generator=generator) < part for _ in range(2))
+    wanted = flags.nonzero()[:, 0].numpy()
+    assert (threshold._flagged(flags.numpy()) == wanted).all()
+    places = threshold.differing(flags.view(1, n), other.view(1, n))
+    assert torch.equal(places, (flags ^ other).nonzero()[:, 0])
+
+
+def test_one_pass_marks_what_several_do():
+    """What is compiled of a selection, and what is not; what is not finite is marked as inside."""
+    generator = torch.Generator().manual_seed(2)
+    score = torch.randn(500, generator=generator)
+    alive = torch.rand(500, generator=generator) < 0.7
+    for low, high in ((-0.5, 0.5), (-math.inf, 0.1), (0.1, math.inf), (float(score[3]), 2.0)):
+        flags = torch.empty(4, 500, dtype=torch.bool)
+        threshold._mark(score, alive.numpy(), flags[0], flags[1], low, high)
+        assert torch.equal(flags[0], (score >= high) & alive)
+        assert torch.equal(flags[1], (score > low) & (score < high) & alive)
+        numbers = as_held((low, high))
+        row = [tensor.view(torch.uint8) for tensor in (alive, *flags[2:])]
+        threshold.mark_update(score, *row, *numbers)
+        assert torch.equal(flags[2:], flags[:2])
+    score[:3] = torch.tensor([math.nan, math.inf, -math.inf])
+    threshold.mark_update(score, *row, *numbers)
+    assert flags[3, :3].all()
+
+
+def test_compiled_code_selects_alike(monkeypatch):
+    """Where a score that is not finite is inside, it is refused by name."""
+    code = lambda *groups, constants: threshold.mark_update  # noqa: E731
+    monkeypatch.setattr(threshold.MARK, "code", code)
+    generator = torch.Generator().manual_seed(3)
+    scores = {n: torch.randn(60, 50, generator=generator) for n in "ab"}
+    living = MaskSet({n: torch.rand(60, 50, generator=generator) < 0.7 for n in scores})
+    for k in (1, 700, living.kept):
+        assert (
+            MaskSet(top_masks(scores, living, k)).hash()
+            == MaskSet(device.top_masks(scores, living, k)).hash()
+        )
+    scores["b"][7, 7] = -math.inf
+    with pytest.raises(ValueError, match="scores of b are not finite"):
+        top_masks(scores, living, 700)
 
 
 def test_a_wrong_hint_changes_nothing():

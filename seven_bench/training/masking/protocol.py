@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from seven_bench.pruning import MaskSet, Params
 from seven_bench.pruning.device import agreeing, on_gpu
 from seven_bench.pruning.pruner import Pruner, Settled, Update
-from seven_bench.pruning.threshold import flagged
+from seven_bench.pruning.threshold import differing
 
 
 class Masking(Protocol):
@@ -99,6 +99,6 @@ def clear_moments(params: Params, update: Update, optimizer: Optimizer) -> None:
             stay.multiply_({name: held[i] for name, held in moments.items() if len(held) > i})
         return
     for name, mask in update.masks.items():
-        places = flagged(mask ^ update.before[name])
+        places = differing(mask, update.before[name])
         for moment in moments[name]:
             moment.view(-1).index_fill_(0, places, 0)
