@@ -73,7 +73,7 @@ def prune_before(
     Returns: the masks, of exactly the count asked for.
 
     Raises: ValueError on a loss that is not finite, a need that cannot be met, or when the plan was
-        not finished.
+        not finished. Whatever is raised, the weights are as they were.
     """
     needs = pruner.method.score.needs - {"weights"}
     if unknown := needs - SUPPLIERS.keys():
@@ -84,7 +84,7 @@ def prune_before(
     if one_shot:
         batches = list(batches)
     dense = {name: p.detach().clone() for name, p in params.items()}
-    with scoring(model, params):
+    with whole(params, dense), scoring(model, params):
         parts = examples or _one_by_one
         context = ScoringContext(
             model, params, dense, loss, batches, pruner, reduce, parts, given or {}
@@ -98,9 +98,20 @@ def prune_before(
             if (update := pruner.advance(dense)) is not None:
                 dense = update.weights or dense
                 _write(params, dense, pruner.masks)
-    _write(params, dense, pruner.masks)
-    pruner.check_finished()
+        _write(params, dense, pruner.masks)
+        pruner.check_finished()
     return pruner.masks
+
+
+@contextmanager
+def whole(params: Params, dense: Params) -> Iterator[None]:
+    """Gives `params` the values of `dense` where what is inside fails: a caller may go on."""
+    try:
+        yield
+    except BaseException:
+        for name, parameter in params.items():
+            parameter.data.copy_(dense[name])
+        raise
 
 
 def _one_by_one(batch: Any) -> list[Any]:

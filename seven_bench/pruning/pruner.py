@@ -192,6 +192,10 @@ class Pruner:
         method, count = self.method, self.plan.count
         sparsity = method.schedule.sparsity(index % count, count, method.sparsity)
         competing = self.masks if method.masking == "hard" else MaskSet.ones(params)
+        if method.cut == "exact" and competing.kept < reachable_count(
+            competing, sparsity, method.pattern
+        ):  # of what an earlier round has removed a schedule from dense is behind at first
+            return Update(self.masks, self.masks)
         with unchanged(str(method), params, self.masks, sampled=True):
             scores = method.score.scores(params, self.masks)
             check_tensors(str(method), "scores", scores, params)

@@ -68,10 +68,12 @@ def supplies(need: str) -> Callable[[Supplier], Supplier]:
 def gradients(loss: Tensor, params: Params, create_graph: bool = False) -> Params:
     """The gradient of a scalar loss, per parameter.
 
-    Raises: ValueError when it is not finite or a parameter takes no part in the loss.
+    Raises: ValueError when it is no scalar, not finite, or a parameter takes no part in the loss.
     """
+    if loss.numel() != 1:
+        raise ValueError(f"the loss of a batch is one number, not of shape {[*loss.shape]}")
     if not bool(torch.isfinite(loss)):
-        raise ValueError(f"the loss on a calibration batch is {float(loss)}")
+        raise ValueError(f"the loss on a calibration batch is {float(loss.detach())}")
     parts = torch.autograd.grad(
         loss, list(params.values()), create_graph=create_graph, allow_unused=True
     )
@@ -265,9 +267,8 @@ def linearised(model: nn.Module, linearisation: Linearisation) -> Iterator[None]
 
 
 class _Linear(TorchFunctionMode):
-    IDENTITY = frozenset(
-        ("layer_norm", "rms_norm", "normalize", "gelu", "relu", "silu", "tanh", "dropout", "float")
-    )
+    NORMS = ("layer_norm", "rms_norm", "batch_norm", "group_norm", "normalize")
+    IDENTITY = frozenset((*NORMS, "gelu", "relu", "silu", "tanh", "dropout", "float"))
     DIVISION = frozenset(("div", "true_divide", "__truediv__"))
 
     def __init__(self, attention: str) -> None:

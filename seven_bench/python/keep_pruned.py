@@ -12,7 +12,8 @@ from torch.optim import Optimizer
 
 from seven_bench.errors import ConfigError
 from seven_bench.pruning import MaskSet, Params, Score
-from seven_bench.pruning.pruner import Pruner, Settled
+from seven_bench.pruning.masks import reachable_count
+from seven_bench.pruning.pruner import Method, Pruner, Settled
 from seven_bench.pruning.structure import CoupledBiases
 from seven_bench.pruning.units import Structure
 from seven_bench.python.methods import Wanted, compose, prunable_of
@@ -94,6 +95,8 @@ class Keeper:
             return
         self.steps.masking.abandon_step()
         if not scaled:
+            if _scaled_inside(self.optimizer):  # by the scaler's own check this step is none
+                return
             raise ValueError(f"the gradient of {odd} is not finite")
         self.steps.skipped_steps += 1  # a scaler takes no such step; without one, see above
 
@@ -104,11 +107,23 @@ class Keeper:
                 "a closure makes gradients inside the step, where no score can see them; in "
                 "Lightning use the callback that keep_pruned makes without an optimizer"
             )
+        if _scaled_inside(optimizer) and not isinstance(self.pruner, Settled):
+            raise ValueError(
+                "with a gradient scaler a fused optimizer finds out inside its step whether there "
+                "is one, and no method can count it: make the optimizer with fused=False"
+            )
         if closure is None and not self._ready:
             self._see(clipped=False, scaled=False)
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         self._ready = False
+
+
+def _scaled_inside(optimizer: Optimizer) -> bool:
+    """Whether the step under way is a gradient scaler's, which leaves it to a fused optimizer to
+    find out whether there is a step at all.
+    """
+    return getattr(optimizer, "found_inf", None) is not None
 
 
 class Options(TypedDict, total=False):
@@ -165,7 +180,8 @@ def keep_pruned(
     Args:
         model: the module that is trained, on its device.
         optimizer: of a plain loop; None: the result is a callback for Lightning's Trainer.
-        masks: what has been removed already, as `prune` gives it.
+        masks: what has been removed already, as `prune` gives it; a method goes on from there once
+            its schedule is beyond it.
         method: a choice of `pruner=` that prunes during training, or a score of one's own; None:
             nothing more is removed.
         sparsity: what the method comes to.
@@ -216,9 +232,28 @@ def _at_work(
         plan = rules.schedule.plan(steps, options.get("steps_per_epoch", 1))
     except ValueError as error:
         raise ConfigError(f"method={rules}: {error}") from error
-    begun = None if masks is None else MaskSet(dict(masks))
+    begun = None if masks is None else _begun(masks, params, rules)
     generator = scoring_generator(options.get("seed", 0))
     return params, Pruner(rules, plan, params, generator, begun)
+
+
+def _begun(masks: Mapping[str, Tensor], params: Params, rules: Method) -> MaskSet:
+    """Masks that a method goes on from. Raises ConfigError where it could not."""
+    begun = MaskSet(dict(masks))
+    try:
+        begun.check(params)
+    except ValueError as error:
+        raise ConfigError(f"masks: {error}; method={rules} is to prune the same weights") from error
+    if rules.masking != "hard":
+        raise ConfigError(
+            f"masks: under method={rules} weights may grow back, so it begins with none removed"
+        )
+    if begun.kept < (due := reachable_count(begun, rules.sparsity, rules.pattern)):
+        raise ConfigError(
+            f"masks: {begun.kept} weights are left, fewer than the {due} that "
+            f"sparsity={rules.sparsity} keeps"
+        )
+    return begun
 
 
 def _params(model: nn.Module, masks: MaskSet) -> Params:

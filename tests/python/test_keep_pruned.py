@@ -165,6 +165,72 @@ def test_a_step_that_a_scaler_skips_changes_nothing():
     assert keeper.pruner.step == 12 - keeper.steps.skipped_steps
 
 
+@pytest.mark.parametrize("unscaled", [False, True])
+def test_a_fused_optimizer_skips_its_scalers_steps_by_itself(unscaled):
+    """The gradient overflows at first, which is the scaler's business where nothing is scored."""
+    model, scaler = tiny.start("vit"), torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    masks, _ = prune(model, method="magnitude", sparsity=0.5)
+    chosen = torch.optim.AdamW(model.parameters(), lr=0.01, fused=True)
+
+    def step(batch):
+        chosen.zero_grad()
+        scaler.scale(loss(model, batch)).backward()
+        if unscaled:
+            scaler.unscale_(chosen)
+            keeper.before_step()
+        scaler.step(chosen)
+        scaler.update()
+
+    keeper = keep_pruned(model, chosen, masks)
+    before = copy.deepcopy(model.state_dict())
+    for batch in batches()[:12]:
+        step(batch)
+        assert_zero(model, masks)
+    assert scaler.get_scale() < 2.0**127  # some were skipped, and some were not
+    assert not torch.equal(before["head.weight"], model.head.weight)
+    keeper.remove()
+    keeper = keep_pruned(model, chosen, masks, "seven_dyn", 0.8, STEPS)
+    with pytest.raises(ValueError, match="make the optimizer with fused=False"):
+        step(batches()[0])
+
+
+def test_a_method_goes_on_from_what_is_removed_already():
+    """A cubic schedule from dense passes half only at its third of eight updates or later: until
+    then the masks are those that were given.
+    """
+    model = tiny.start("vit")
+    masks, _ = prune(model, batches(), loss, "snip", 0.5)
+    chosen = OPTIMIZERS["adamw"](model.parameters())
+    keeper = keep_pruned(model, chosen, masks, "seven_dyn", 0.8, STEPS)
+    kept = []
+    for batch in batches()[:STEPS]:
+        chosen.zero_grad()
+        loss(model, batch).backward()
+        chosen.step()
+        kept.append(keeper.masks.kept)
+        assert_zero(model, masks)
+    keeper.check_finished()
+    total = masks.total
+    assert kept[0] == masks.kept and kept[-1] == total - round(0.8 * total)
+    assert kept == sorted(kept, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("method", "sparsity", "prunable", "said"),
+    [
+        ("movement", 0.8, None, "under method=movement weights may grow back"),
+        ("taylor_dyn", 0.3, None, r"fewer than the \d+ that sparsity=0.3 keeps"),
+        ("taylor_dyn", 0.8, "fc1", "method=taylor_dyn is to prune the same weights"),
+    ],
+)
+def test_masks_that_a_method_cannot_go_on_from_are_refused(method, sparsity, prunable, said):
+    model = tiny.start("vit")
+    masks, _ = prune(model, method="magnitude", sparsity=0.5)
+    chosen = OPTIMIZERS["sgd"](model.parameters())
+    with pytest.raises(ConfigError, match=said):
+        keep_pruned(model, chosen, masks, method, sparsity, STEPS, prunable=prunable)
+
+
 def test_what_cannot_work_is_said_in_a_line():
     model = tiny.start("vit")
     chosen = OPTIMIZERS["sgd"](model.parameters())

@@ -211,3 +211,51 @@ def test_the_package_itself_imports_nothing():
     code = "import seven_bench, sys; print('torch' in sys.modules, 'pydantic' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_model_whose_pruning_fails_halfway_is_whole_again():
+    model = tiny.start("vit").train()
+    before, seen = {n: v.clone() for n, v in model.state_dict().items()}, []
+
+    def loss(model, batch):
+        seen.append(any(bool((p == 0).any()) for p in prunable_parameters(model).values()))
+        value = nn.functional.cross_entropy(model(batch[0]), batch[1])
+        return value if len(seen) < 5 else value * float("nan")
+
+    images = tiny.tiny_data(0).splits["train"].columns
+    batches = [(images["pixel_values"][:4], images["labels"][:4])] * 6
+    with pytest.raises(ValueError, match="the loss on a calibration batch is nan"):
+        prune(model, batches, loss, "seven_pre", 0.5, schedule={"start": "0it", "steps": "6it"})
+    assert seen[-1]  # some were gone by then
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_loss_of_each_example_is_refused():
+    model = tiny.start("vit")
+    images = tiny.tiny_data(0).splits["train"].columns
+    batch = (images["pixel_values"][:4], images["labels"][:4])
+
+    def loss(model, batch):
+        return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
+
+    with pytest.raises(ValueError, match=r"the loss of a batch is one number, not of shape \[4\]"):
+        prune(model, [batch], loss, "snip", 0.5)
+
+
+def test_synflow_passes_batch_norm_by():
+    """By hand: without norms and biases the flow through w of the first layer is |w| times the sum
+    of |v| over what its output feeds, so two weights into one unit are ranked by size.
+    """
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 2, bias=False), nn.BatchNorm1d(2), nn.Linear(2, 1))
+    first, second = (model[i].weight.detach().abs().double() for i in (0, 2))
+    flow = first * second.T  # the inputs are ones
+    batch = (torch.randn(4, 3), torch.randn(4, 1))
+    masks, _ = prune(
+        model, [(torch.ones(4, 3), batch[1])],
+        lambda model, batch: nn.functional.mse_loss(model(batch[0]), batch[1]),
+        "synflow_linearized", 0.5, prunable=r"^0\.weight",
+    )  # fmt: skip
+    assert masks["0.weight"].sum() == 3
+    assert flow[masks["0.weight"]].min() > flow[~masks["0.weight"]].max()
