@@ -24,7 +24,8 @@ class Family:
     `encoder` matches the weights of the encoder's linear layers, `qkv` those among them that hold
     query, key and value stacked along the rows; `pooler` and `patch_embedding` are the optional
     groups; `embeddings` matches what the non-embedding count leaves out; `head` is what a task puts
-    on top, never prunable.
+    on top, never prunable. `convolutions` are those of the encoder, which stay whole: a model with
+    others is none of the family.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Family:
     pooler: str = ""
     patch_embedding: str = ""
     head: str = ""
+    convolutions: str = ""
 
     def is_head(self, name: str) -> bool:
         return _matches(self.head, name)
@@ -88,6 +90,7 @@ FAMILIES = (
         pooler=r"pooler\.dense\.weight",
         embeddings=r"(embeddings|encoder\.rel_embeddings)\..*",
         head=r"(classifier|qa_outputs)\..*",
+        convolutions=r"encoder\.conv\.conv\.weight",
     ),
     Family(
         name="mpnet",
@@ -275,7 +278,17 @@ def left_out(model: nn.Module, prunable: Params) -> list[str]:
 
 
 def _refuse_left_out(model: nn.Module, family: Family) -> None:
-    names = sorted(name for name in encoder_names(model) if not _matches(family.encoder, name))
+    known = (family.encoder, family.convolutions, family.patch_embedding, family.embeddings)
+    outside = [
+        name
+        for name, layer in _layers(model).items()
+        if isinstance(layer, _CONVOLUTIONS) and not family.is_head(name)
+    ]
+    names = sorted(
+        name
+        for name in {*encoder_names(model), *outside}
+        if not any(_matches(group, name) for group in known)
+    )
     if names:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise ValueError(

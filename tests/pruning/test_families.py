@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from timm.models.cait import Cait
+from timm.models.convnext import ConvNeXt
 from timm.models.eva import Eva
 from timm.models.pvt_v2 import PyramidVisionTransformerV2
 from timm.models.swin_transformer import SwinTransformer
@@ -203,6 +204,29 @@ def test_weights_that_several_layers_share_are_refused():
     for pattern in (None, "ffn"):
         with pytest.raises(ValueError, match=r"Albert.*its layers share their weights"):
             prunable_parameters(small("albert"), pattern=pattern)
+
+
+def test_a_model_of_convolutions_is_no_vit():
+    """ConvNeXt's names are a ViT's, yet what mixes its pixels is convolutions."""
+    with torch.device("meta"):
+        model = ConvNeXt(depths=(1,) * 4, dims=(8,) * 4)
+    with pytest.raises(ValueError, match=r"no whole timm_vit: stages.0.blocks.0.conv_dw.weight, "):
+        prunable_parameters(model)
+    meant = prunable_parameters(model, pattern=r"mlp\.fc")
+    assert sum(p.numel() for p in meant.values()) == 4 * 8 * 8**2  # four blocks of two d x 4d
+
+
+def test_a_convolution_of_debertas_own_stays_whole():
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "vocab_size": 9}
+    with torch.device("meta"):
+        config = DebertaV2Config(
+            intermediate_size=16, conv_kernel_size=3, relative_attention=True,
+            pos_att_type=["p2c", "c2p"], share_att_key=True, position_buckets=4, **shape,
+        )  # fmt: skip
+        model = DebertaV2ForSequenceClassification(config)
+    params = prunable_parameters(model)
+    assert sum(p.numel() for p in params.values()) == 4 * 8**2 + 2 * 8 * 16
+    assert "deberta.encoder.conv.conv.weight" in left_out(model, params)
 
 
 LEFT_OUT = {
