@@ -1,6 +1,8 @@
 """What the tests share: configs composed as the program composes them, and the program itself."""
 
+import gc
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -14,9 +16,11 @@ from seven_bench.commands.report import Report, write_report
 from seven_bench.settings.checks import checked
 from seven_bench.settings.conf import conf_dir, declare
 from seven_bench.settings.model import Settings
+from tests.forks import Forks
 from tests.results.synthetic import make_record, write_grid, write_run
 
 ROOT = Path(__file__).parents[1]
+RUNS = "seven_bench.running.run"  # imports what a run needs
 SHORT = ("start.train.max_epochs=2", "trainer.max_epochs=2", "logger=none", "progress=false")
 
 
@@ -27,6 +31,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["HF_DATASETS_CACHE"] = f"{caches.name}/datasets"
     os.environ["SEVEN_BENCH_CACHE"] = f"{caches.name}/seven_bench"
+    gc.disable()  # while modules are imported, which are for good
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
@@ -60,11 +70,58 @@ def make_config(tmp_path: Path):
     return make
 
 
-def program(*arguments: str, module: str = "seven_bench", **environment: str):
-    """The program in a process of its own; returns the completed process with its output."""
-    command = [sys.executable, "-m", module, *arguments]
+FORKS: dict[str, Forks] = {}
+
+
+def _forks(preload: str) -> Forks:
+    if preload not in FORKS:
+        FORKS[preload] = Forks((preload,), ROOT)
+    return FORKS[preload]
+
+
+def pytest_unconfigure() -> None:
+    while FORKS:
+        FORKS.popitem()[1].close()
+
+
+class Done(subprocess.CompletedProcess[str]):
+    """What the program did, and the processor seconds that it took, its start included."""
+
+    seconds: float = 0.0
+
+
+def program(
+    *arguments: str, module: str = "seven_bench", preload: str = RUNS, **environment: str
+) -> Done:
+    """The program in a process of its own.
+
+    Args:
+        arguments: its command line.
+        module: what is run.
+        preload: a module that the process finds imported, for the sake of time; with "" it begins
+            as a new interpreter, as it does where the environment is another, which libraries may
+            read when they are imported.
+        environment: what is to be in the environment beside what is in ours.
+    """
     env = {**os.environ, "COLUMNS": "120", **environment}
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=240, cwd=ROOT)
+    if preload and not environment:
+        found, seconds = _forks(preload).run(module, arguments, env, timeout=240)
+    else:
+        command = [sys.executable, "-m", module, *arguments]
+        before = _waited_for()
+        found = subprocess.run(
+            command, capture_output=True, text=True, env=env, timeout=240, cwd=ROOT
+        )
+        seconds = _waited_for() - before
+    done = Done(found.args, found.returncode, found.stdout, found.stderr)
+    done.seconds = seconds
+    return done
+
+
+def _waited_for() -> float:
+    """Processor seconds of the processes that this one has waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 from seven_bench import __version__, interrupts
 from seven_bench.errors import ConfigError
+from seven_bench.running.imports import for_good
 
 VERBS = {
     "list": "what there is to choose from, and what goes with what",
@@ -74,7 +75,8 @@ def _main(given: list[str]) -> int:
         _log_once()
         code: int = _door(options.verb).main(options)
         return code
-    from seven_bench.commands.run import main as run
+    with for_good("seven_bench.commands.run"):
+        from seven_bench.commands.run import main as run
 
     run()
     return 0
@@ -144,4 +146,6 @@ def _log_once() -> None:
 
 
 def _door(verb: str) -> ModuleType:
-    return import_module(f"seven_bench.commands.{verb}")
+    module = f"seven_bench.commands.{verb}"
+    with for_good(module):
+        return import_module(module)

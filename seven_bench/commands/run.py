@@ -22,6 +22,7 @@ from seven_bench.commands import FULL_ERROR, describe_verbs
 from seven_bench.commands.complaints import complain
 from seven_bench.commands.search_path import declare_typed
 from seven_bench.errors import ConfigError
+from seven_bench.running.imports import for_good
 from seven_bench.settings.conf import conf_dir
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def perform(composed: DictConfig) -> float | None:
     if record is None:
         if settings.progress and sys.stderr.isatty():  # libraries take seconds to load
             print(f"{begun(settings)} | {folder.path}", file=sys.stderr, flush=True)
-        from seven_bench.running.run import run
+        with for_good("seven_bench.running.run"):
+            from seven_bench.running.run import run
 
         interrupts.check()  # an import may have swallowed it
         try:

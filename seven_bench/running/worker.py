@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from seven_bench import interrupts
+from seven_bench.running.imports import for_good
 from seven_bench.settings.conf import declare_arguments
 
 
@@ -28,9 +29,10 @@ def main(folder: Path, meeting: str) -> int:
 
 
 def _part(folder: Path, meeting: str) -> None:
-    import torch.distributed as dist
+    with for_good("seven_bench.running.run"):
+        import torch.distributed as dist
 
-    from seven_bench.running.run import work
+        from seven_bench.running.run import work
     from seven_bench.settings.checks import stored
     from seven_bench.settings.identity import identify
 

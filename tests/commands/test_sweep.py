@@ -11,7 +11,7 @@ from seven_bench.settings.identity import identify
 from seven_bench.store.integrity import fingerprints
 from seven_bench.store.record import read_record, write_record
 from seven_bench.store.run_folder import BusyError, RunFolder
-from tests.conftest import program
+from tests.conftest import RUNS, program
 
 TINY = ("start=init", "trainer.max_epochs=1", "logger=none", "progress=false")
 
@@ -136,6 +136,7 @@ def test_two_hundred_finished_runs_are_passed_over_quickly(tmp_path, make_config
         "seed=range(100)",
         f"output_root={tmp_path}",
         *TINY,
+        preload="",
     )
     seconds = time.perf_counter() - began
     assert "200 runs: 200 done, 0 to do" in done.stdout, done.stdout + done.stderr
@@ -192,7 +193,8 @@ def test_every_launcher_gives_what_the_basic_one_gives(launcher, plugin, tmp_pat
     found = {}
     for name, extra in (("basic", ()), (launcher, (f"hydra/launcher={launcher}",))):
         root = tmp_path / name
-        done = program(*suite, *extra, f"output_root={root}")
+        preload = "" if extra else RUNS
+        done = program(*suite, *extra, f"output_root={root}", preload=preload)
         assert done.returncode == 0, done.stdout + done.stderr
         found[name] = {k: (r["mask_hash"], r["metrics"]) for k, r in records(root).items()}
     assert len(found["basic"]) == 4
