@@ -5,10 +5,12 @@ goes moves no other, and copies of one never stand on both sides.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 
 from seven_bench.errors import ConfigError
 
+log = logging.getLogger(__name__)
 TEST, VALIDATION = 0.2, 0.1  # parts of all, set aside by hashes in [0, 1)
 
 
@@ -16,6 +18,21 @@ def place(key: bytes, seed: int = 0) -> float:
     """A number in [0, 1) that follows from the content and the seed alone."""
     digest = hashlib.sha256(f"{seed}\0".encode() + key).digest()
     return int.from_bytes(digest[:8]) / 2**64
+
+
+def tell_copies(keys: Mapping[str, Sequence[bytes]]) -> None:
+    """Says how many examples of a part that was given are in the training data too, word for word
+    or byte for byte: they are scored on what was trained on. `keys`: what an example is, by part.
+    """
+    trained = {*keys["train"]}
+    for part, there in keys.items():
+        if part != "train" and (copies := sum(key in trained for key in there)):
+            log.warning(
+                "%s of %s examples of data.%s are in the training data too",
+                copies,
+                len(there),
+                part,
+            )
 
 
 def divided(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from seven_bench.data.by_content import divided
+from seven_bench.data.by_content import divided, tell_copies
 from seven_bench.data.images import UNREADABLE, Lazy, Normalize, Pixels
 from seven_bench.data.task_data import Splits, TaskData
 from seven_bench.errors import ConfigError
@@ -42,9 +44,25 @@ class Files(Sequence[Image.Image]):
             if stored is None:
                 raise OSError("there is none")
             with Image.open(BytesIO(stored) if isinstance(stored, bytes) else stored) as opened:
-                return opened.convert("RGB")
+                return in_colours(opened)
         except UNREADABLE as error:
             raise ConfigError(f"{self.places[index]}: no image that can be read") from error
+
+
+def in_colours(stored: Image.Image) -> Image.Image:
+    """A picture as one sees it: turned as its camera says, on white where it is transparent, and of
+    16 bits the upper eight (Pillow would cut at 255, which is white all over).
+    """
+    picture = stored
+    with suppress(Exception):  # of a head that is damaged; pixels that are fail again below
+        picture = ImageOps.exif_transpose(stored)
+    if picture.mode.startswith("I;16"):
+        sixteen = np.asarray(picture)
+        picture = Image.fromarray((sixteen >> 8).astype(np.uint8))
+    if picture.has_transparency_data:
+        colours = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
+    return picture.convert("RGB")
 
 
 class OwnImages(TaskData):
@@ -60,9 +78,10 @@ class OwnImages(TaskData):
         image = self.options["image"]
         self.normalize = Normalize(image["size"], image["mean"], image["std"])
         parts: Splits = {}
+        every: dict[str, list[bytes]] = {}
         for split, path in self.files.items():
             images, labels, keys = self._table(path) if is_table(path) else self._folder(path)
-            rows = {split: list(range(len(images)))}
+            rows, every[split] = {split: list(range(len(images)))}, keys
             if split == "train":
                 given = [name for name in self.files if name != "train"]
                 seed, most = self.split_seed, self.options["train_examples"]
@@ -70,6 +89,7 @@ class OwnImages(TaskData):
             for name, chosen in rows.items():
                 some = torch.tensor(self.some(chosen))
                 parts[name] = self._dataset(images, torch.tensor(labels), some)
+        tell_copies(every)
         return parts
 
     def _table(self, path: Path) -> tuple[Files, list[int], list[bytes]]:

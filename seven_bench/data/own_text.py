@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from seven_bench.data.by_content import divided
+from seven_bench.data.by_content import divided, tell_copies
 from seven_bench.data.task_data import Splits
 from seven_bench.data.text import TextData
 from seven_bench.data.tokens import TextDataset, tokenize
@@ -23,8 +23,12 @@ class OwnText(TextData):
 
     def load(self) -> Splits:
         rows = {split: self._rows(read_table(path)) for split, path in self.files.items()}
-        texts, labels = rows.pop("train")
-        keys = ["\0".join(row).encode() for row in zip(*texts, strict=True)]
+        every = {
+            split: ["\0".join(row).encode() for row in zip(*texts, strict=True)]
+            for split, (texts, _) in rows.items()
+        }
+        tell_copies(every)
+        (texts, labels), keys = rows.pop("train"), every["train"]
         seed, most = self.split_seed, self.options.get("train_examples")
         for split, (given, theirs) in rows.items():
             rows[split] = [self.some(column) for column in given], self.some(theirs)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from seven_bench.data.by_content import divided, place
 from seven_bench.data.making import make_data
+from seven_bench.data.own_images import Files
 from seven_bench.errors import ConfigError
 from seven_bench.results.collect import collect
 from seven_bench.running.dry_run import print_plan
@@ -309,3 +310,39 @@ def test_a_run_of_ones_own_data_says_its_labels_and_is_found_under_another_name(
     assert stored(folder) == settings
     assert run(text(path.rename(tmp_path / "films.csv"), *short)) == record
     assert list(collect([tmp_path]).records["task"]) == ["reviews"]
+
+
+@pytest.mark.parametrize("kind", ["16 bits", "turned", "transparent", "palette", "plain"])
+def test_a_picture_is_what_one_sees(tmp_path, kind):
+    """A picture of two halves, dark above and bright below, in the forms that files have."""
+    seen = np.zeros((8, 6, 3), np.uint8)
+    seen[:4], seen[4:] = 40, 200
+    path = tmp_path / "picture.png"
+    plain, options = Image.fromarray(seen), {}
+    match kind:
+        case "16 bits":
+            plain = Image.fromarray(seen[..., 0].astype(np.uint16) * 256 + 7)
+        case "turned":  # a quarter to the right, which its camera says is to be undone
+            plain, path = plain.transpose(Image.Transpose.ROTATE_270), tmp_path / "picture.tif"
+            options["exif"] = Image.Exif()
+            options["exif"][0x0112] = 8
+        case "transparent":  # the upper half is hidden: it shows what is beneath
+            plain = plain.convert("RGBA")
+            plain.putalpha(Image.fromarray(np.where(seen[..., 0] == 40, 0, 255).astype(np.uint8)))
+            seen[:4] = 255
+        case "palette":
+            plain = plain.quantize(2)
+    plain.save(path, **options)
+    (found,) = Files([path], [str(path)])
+    assert found.mode == "RGB" and np.array_equal(np.asarray(found), seen)
+
+
+def test_what_is_tested_on_and_trained_on_is_said(make_config, text, tmp_path, caplog):
+    train, test = write_csv(tmp_path / "a.csv"), write_csv(tmp_path / "b.csv", WORDS[:3] * 2)
+    loaded(text(train, f"data.test={test}"))
+    assert "6 of 6 examples of data.test are in the training data too" in caplog.text
+    write_images(tmp_path / "images/train", 30)
+    write_images(tmp_path / "images/test", 4, first=28)  # two of these are trained on
+    caplog.clear()
+    loaded(make_config(*IMAGES, f"data_root={tmp_path / 'images'}"))
+    assert "2 of 4 examples of data.test are in the training data too" in caplog.text
