@@ -90,7 +90,7 @@ def _papers(_: str) -> str:
 
 def _record(_: str) -> str:
     rows = [f"| `{name}` | {words} |" for name, words in FIELDS.items()]
-    return "\n".join(["| field | holds |", "| --- | --- |", *rows])
+    return "\n".join(["| field | may be |", "| --- | --- |", *rows])
 
 
 def _cost(_: str) -> str:
