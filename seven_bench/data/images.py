@@ -24,6 +24,10 @@ from seven_bench.settings.sources import SYNSETS, image_folders, parquet_files
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
+#: The shorter side over that of the centre which is cut out of it.
+AROUND = 8 / 7
+
+
 def decoded(image: Any) -> Image.Image:
     """A picture, or that at a path, in colours. Raises one of UNREADABLE where there is none."""
     opened = Image.open(image) if isinstance(image, str | Path) else image
@@ -138,7 +142,7 @@ class Lazy(Dataset[dict[str, Any]]):
 
     def _centre(self, picture: Image.Image) -> Image.Image:
         size = self.normalize.size
-        scale = size * 8 / 7 / min(picture.size)
+        scale = size * AROUND / min(picture.size)
         width, height = (max(size, round(side * scale)) for side in picture.size)
         picture = picture.resize((width, height), Image.Resampling.BICUBIC)
         left, top = (width - size) // 2, (height - size) // 2
@@ -171,6 +175,11 @@ class ImageData(TaskData):
             "validation": Pixels(pixels[held_out], labels[held_out], self.normalize),
             "test": Pixels(scored, scored_labels, self.normalize),
         }
+
+    @property
+    def around(self) -> float:
+        """The shorter side of an image over what the model sees of it."""
+        return AROUND if self.options.get("lazy") else 1.0
 
     @property
     def scored(self) -> str:

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from seven_bench.data.by_content import divided, tell_copies
-from seven_bench.data.images import UNREADABLE, Lazy, Normalize, Pixels
+from seven_bench.data.images import AROUND, UNREADABLE, Lazy, Normalize, Pixels
 from seven_bench.data.task_data import Splits, TaskData
 from seven_bench.errors import ConfigError
 from seven_bench.settings.digests import content_digests
@@ -73,6 +73,8 @@ class OwnImages(TaskData):
     Each is decoded once when the data are set up, so that one that cannot be read is named before
     training.
     """
+
+    around = AROUND
 
     def load(self) -> Splits:
         image = self.options["image"]

@@ -59,12 +59,13 @@ def save_hf(
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     tokenizer = getattr(data, "tokenizer", None)
+    around = float(getattr(data, "around", 1.0))
     if hasattr(model, "config"):
-        _save_transformers(model, settings, labels, folder)
+        _save_transformers(model, settings, labels, folder, around)
         if tokenizer is not None:
             tokenizer.save_pretrained(str(folder))
     else:
-        _save_timm(model, settings, labels, folder)
+        _save_timm(model, settings, labels, folder, around)
     (folder / "README.md").write_text(
         card(settings, result, labels, type(model).__name__), encoding="utf-8"
     )
@@ -90,7 +91,7 @@ def _labels(settings: Settings, data: TaskData) -> list[str]:
 
 
 def _save_transformers(
-    model: nn.Module, settings: Settings, labels: Sequence[str], folder: Path
+    model: nn.Module, settings: Settings, labels: Sequence[str], folder: Path, around: float
 ) -> None:
     plain = cast(Any, model)
     if labels and settings.task.kind == "text":
@@ -103,7 +104,7 @@ def _save_transformers(
         from transformers import CLIPImageProcessor
 
         processor: Any = CLIPImageProcessor(
-            size={"shortest_edge": image.size},
+            size={"shortest_edge": round(image.size * around)},
             crop_size={"height": image.size, "width": image.size},
             image_mean=list(image.mean),
             image_std=list(image.std),
@@ -111,7 +112,9 @@ def _save_transformers(
         processor.save_pretrained(str(folder))
 
 
-def _save_timm(model: nn.Module, settings: Settings, labels: Sequence[str], folder: Path) -> None:
+def _save_timm(
+    model: nn.Module, settings: Settings, labels: Sequence[str], folder: Path, around: float
+) -> None:
     target, image = settings.model.build, settings.model.image
     arguments = dict(target.arguments)
     architecture = arguments.pop("model_name", ARCHITECTURES.get(target.path))
@@ -125,7 +128,7 @@ def _save_timm(model: nn.Module, settings: Settings, labels: Sequence[str], fold
         "architecture": architecture,
         "num_classes": classes,
         "model_args": arguments,
-        "pretrained_cfg": _timm_input(model, image, colours, classes),
+        "pretrained_cfg": _timm_input(model, image, colours, classes, around),
     }
     if labels:
         config["label_names"] = list(labels)
@@ -134,7 +137,13 @@ def _save_timm(model: nn.Module, settings: Settings, labels: Sequence[str], fold
     write_tensors(state, folder / "model.safetensors", {"format": "pt"})
 
 
-def _timm_input(model: nn.Module, image: ModelImage, colours: int, classes: int) -> dict[str, Any]:
+def _timm_input(
+    model: nn.Module, image: ModelImage, colours: int, classes: int, around: float
+) -> dict[str, Any]:
+    side = round(image.size * around)
+    part = image.size / side
+    if int(image.size / part) != side:  # timm rounds down
+        part = image.size / (side + 0.5)
     own: Any = getattr(model, "pretrained_cfg", None) or {}
     return {
         "input_size": [colours, image.size, image.size],
@@ -142,7 +151,7 @@ def _timm_input(model: nn.Module, image: ModelImage, colours: int, classes: int)
         "mean": list(image.mean[:colours]),
         "std": list(image.std[:colours]),
         "interpolation": "bicubic",
-        "crop_pct": 1.0,
+        "crop_pct": part,
         "num_classes": classes,
         "custom_load": False,
         "first_conv": own.get("first_conv", "patch_embed.proj"),

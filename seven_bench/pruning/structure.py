@@ -123,6 +123,9 @@ def structured_parameters(model: nn.Module, structure: Structure) -> Params:
 
 
 def _members(layer: str, coupling: Coupling, shapes: Mapping[str, Any]) -> list[Member]:
+    for part in (*coupling.rows, coupling.columns):
+        if f"{layer}.{part}.weight" not in shapes:  # of a kin whose layers are made otherwise
+            raise ValueError(f"{layer} has no {part}: its {coupling.kind}s cannot be removed")
     members = []
     for name in (f"{layer}.{part}" for part in coupling.rows):
         bias = f"{name}.bias" if f"{name}.bias" in shapes else None

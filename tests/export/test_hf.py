@@ -6,14 +6,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
 import yaml
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from seven_bench.export import runs as exports
+from seven_bench.export.hf import Result, save_hf
 from seven_bench.running.run import run
 from seven_bench.store.finished import open_run
 from tests.data.synthetic import write_for
+from tests.data.test_own import write_images
 
 FAMILIES = {  # task: model, class that opens it
     "glue/rte": ("tiny_bert", "AutoModelForSequenceClassification"),
@@ -136,3 +140,40 @@ def test_the_digits_vit_opens_in_timm(make_config, tmp_path):
     assert config["model_args"]["embed_dim"] == 64 and config["num_classes"] == 10
     assert config["pretrained_cfg"]["input_size"] == [1, 8, 8]
     assert "timm.create_model" in (folder / "hf" / "README.md").read_text()
+
+
+def test_the_folder_says_what_a_model_sees_of_an_image(make_config, tmp_path):
+    """timm's own transform of a file is the batch that the run was scored on."""
+    write_images(tmp_path / "images", 40, first=2)  # of 20 to 22 x 24 pixels
+    config = make_config(
+        "task=images", "model=tiny_vit", f"data_root={tmp_path / 'images'}", "start=init",
+        "pruner=magnitude", "trainer.max_epochs=0", "logger=none", "trainer.accelerator=cpu",
+        "trainer.threads=1",
+    )  # fmt: skip
+    folder = tmp_path / "runs" / run(config)["run_id"]
+    exports.export_run(open_run(folder), "hf", [2])
+    model = timm.create_model(f"local-dir:{folder / 'hf'}", pretrained=True)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    scored = exports.Loaded(open_run(folder)).data.splits["test"]
+    seen = scored[range(len(scored))]["pixel_values"]
+    files = [transform(Image.open(file)) for file in (tmp_path / "images").rglob("*.png")]
+    for picture in seen:
+        assert min(float((picture - file).abs().max()) for file in files) < 1e-5
+
+
+def test_an_images_processor_does_what_the_data_do(make_config, tmp_path, monkeypatch):
+    write_for("clip/cifar10", tmp_path / "data")
+    folder = finish(make_config, tmp_path, "clip/cifar10", "tiny_clip")
+    exports.export_run(open_run(folder), "hf", [2])
+    told = json.loads((folder / "hf" / "preprocessor_config.json").read_text())
+    loaded = exports.Loaded(open_run(folder))
+    assert loaded.data.around == 1.0  # all of an image of CIFAR
+    assert told["size"]["shortest_edge"] == told["crop_size"]["height"]
+    out = tmp_path / "imagenet"
+    out.mkdir()
+    monkeypatch.setitem(loaded.data.options, "lazy", True)
+    result = Result(loaded.record, {})
+    save_hf(loaded.module.model, loaded.settings, loaded.data, result, out)
+    told = json.loads((out / "preprocessor_config.json").read_text())
+    size = told["crop_size"]["height"]
+    assert told["size"]["shortest_edge"] == round(size * 8 / 7) > size

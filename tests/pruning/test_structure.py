@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
@@ -207,3 +208,14 @@ def test_block_movement_is_movement_of_a_units_sum():
         score.observe(Observation(scores, grads, ones, 0))
     one, other = (score.scores(scores, ones) for score in (single, weights))
     assert all(torch.allclose(one[n], other[n]) for n in one)
+
+
+def test_kin_whose_layers_are_made_otherwise_are_refused_by_the_part_that_they_lack():
+    """EVA-02's query, key and value are layers of their own."""
+    with torch.device("meta"):
+        model = Eva(
+            img_size=16, patch_size=8, embed_dim=16, depth=1, num_heads=2, num_classes=3,
+            qkv_fused=False,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match=r"blocks.0 has no attn.qkv: its heads cannot be removed"):
+        structure_of(model, "head")
