@@ -16,12 +16,13 @@ from seven_bench.errors import ConfigError
 
 TARGETS = {
     "packed": "one small safetensors file: a bit a weight, and the values that live",
-    "csr": "a CPU model whose linear layers skip zeros where that is measured to be faster",
+    "csr": "a CPU model whose pruned linear layers take the form that is measured fastest: zeros\n"
+    "          skipped (csr), empty rows and columns cut (compacted), dense by oneDNN, or as it is",
     "smaller": "a model without its removed heads and neurons (extra `smaller`; pattern=head, ...)",
     "nm": "2:4 on an NVIDIA GPU that supports it (a run with pattern=nm_2_4)",
     "hf": "a folder that transformers or timm open without this package, with a model card",
     "onnx": "an ONNX file with the zeros in it (extra `onnx`)",
-    "latency": "no file: dense, csr and smaller, where they are there, timed in turns",
+    "latency": "no file: dense, dense by oneDNN, csr and smaller, where they are there, in turns",
 }
 EPILOG = (
     "targets:\n"

@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,10 +17,20 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning.utilities import move_data_to_device
-from torch import Tensor
+from torch import Tensor, nn
 
 from seven_bench.data.making import make_data
-from seven_bench.export.csr import choose, load_sparse, make_sparse, save_sparse
+from seven_bench.export.csr import (
+    choose,
+    count_forms,
+    load_sparse,
+    make_onednn,
+    make_sparse,
+    save_sparse,
+    stored_forms,
+    tell_choices,
+)
+from seven_bench.export.forms import OneDnnLinear, has_onednn
 from seven_bench.export.hf import Result, open_hf, save_hf
 from seven_bench.export.onnx import run_onnx, save_onnx
 from seven_bench.export.semi_structured import DTYPE, check_semi_structured, make_semi_structured
@@ -74,7 +85,8 @@ Ways = dict[str, Callable[[], Any]]  # what is timed in turns, by form
 @dataclass(frozen=True)
 class Exported:
     """What was made of a run: where, how far its logits are off, seconds by batch size and form,
-    MACs of one example where they are others.
+    MACs of one example where they are others; how its layers were measured, one by one, and by
+    form of the model what they are.
     """
 
     run_id: str
@@ -85,6 +97,8 @@ class Exported:
     seconds: dict[int, dict[str, Seconds]] = field(default_factory=dict)
     remark: str = ""
     macs: int | None = None
+    layers: list[dict[str, Any]] | None = None
+    counts: dict[str, str] = field(default_factory=dict)
 
 
 def _answer(module: TaskModule, batch: Batch) -> Tensor:
@@ -179,19 +193,26 @@ def _csr(run: Loaded, batches: Sequence[int]) -> Exported:
         loaded = copy.deepcopy(run.module)
         load_sparse(loaded.model, path)
         difference = _check("csr", _answer(loaded, largest), run.logits(largest), path)
-        seconds = _time(run, batches, partial(_in_turn, {"dense": run.module, "csr": loaded}))
+        forms = {"dense": run.module, "csr": loaded}
+        if has_onednn():
+            forms[OneDnnLinear.form] = copy.deepcopy(run.module)
+            make_onednn(forms[OneDnnLinear.form].model)
+        seconds = _time(run, batches, partial(_in_turn, forms))
         at_largest = seconds[max(batches)]
         if not chosen or at_largest["csr"].median < at_largest["dense"].median:
             break
         chosen = []
-    told = f"{len(chosen)} of {len(choices)} layers sparse"
+    counts = Counter(choice.taken for choice in chosen)
+    told = f"{len(chosen)} of {len(choices)} layers changed"
     if chosen:  # of a layer, from the nearest quartiles to the farthest
-        least = min(choice.dense.low / choice.sparse.high for choice in chosen)
-        most = max(choice.dense.high / choice.sparse.low for choice in chosen)
-        told += f", each {least:.2f} to {most:.2f} times as fast"
+        words = ", ".join(f"{count} {form}" for form, count in counts.most_common())
+        least = min(choice.dense.low / choice.best.high for choice in chosen)
+        most = max(choice.dense.high / choice.best.low for choice in chosen)
+        told += f" ({words}), each {least:.2f} to {most:.2f} times as fast"
     return Exported(
         run.run_id, "csr", path, path.stat().st_size, difference, seconds,
         f"{told}; {remark}" if remark else told,
+        layers=tell_choices(choices, bool(chosen)), counts={"csr": count_forms(loaded.model)},
     )  # fmt: skip
 
 
@@ -320,19 +341,34 @@ def _seeds(run: Loaded) -> dict[int, float]:
 def _latency(run: Loaded, batches: Sequence[int]) -> Exported:
     """Every form of the run's model that lies in its folder and runs on a CPU, in turns."""
     remark, forms = _warn_if_busy(), {"dense": run.module}
-    loaders: dict[str, Callable[..., Any]] = {
-        "csr": lambda model, path: load_sparse(model, path),
-        "smaller": lambda model, path: load_smaller(path, model),
-    }
+    for form, load in _forms_there(run.folder).items():
+        forms[form] = copy.deepcopy(run.module)
+        load(forms[form].model)
     largest, difference = run.data.example_batch(max(batches)), 0.0
-    for form, load in loaders.items():
-        if (path := run.folder / NAMES[form]).is_file():
-            forms[form] = copy.deepcopy(run.module)
-            load(forms[form].model, path)
-            found = _answer(forms[form], largest)
-            difference = max(difference, _check(form, found, run.logits(largest), None))
+    wanted = run.logits(largest)
+    for form, module in forms.items():
+        tolerance = "smaller" if form == "smaller" else "csr"
+        difference = max(difference, _check(tolerance, _answer(module, largest), wanted, None))
     seconds = _time(run, batches, partial(_in_turn, forms), REPEATS)
-    return Exported(run.run_id, LATENCY, None, None, difference, seconds, remark)
+    counts = {form: count_forms(module.model) for form, module in forms.items()}
+    return Exported(run.run_id, LATENCY, None, None, difference, seconds, remark, counts=counts)
+
+
+def _forms_there(folder: Path) -> dict[str, Callable[[nn.Module], Any]]:
+    """What puts the plain model into each form. A file whose layers take several forms is there
+    once more for each of them, the layers in the others dense.
+    """
+    there: dict[str, Callable[[nn.Module], Any]] = {}
+    if has_onednn():
+        there[OneDnnLinear.form] = make_onednn
+    if (path := folder / NAMES["csr"]).is_file():
+        there["csr"] = partial(load_sparse, path=path)
+        several = stored_forms(path)
+        for form in several if len(several) > 1 else ():
+            there[f"{form}_alone"] = partial(load_sparse, path=path, forms=(form,))
+    if (small := folder / NAMES["smaller"]).is_file():
+        there["smaller"] = partial(load_smaller, small)
+    return there
 
 
 def _warn_if_busy() -> str:
@@ -354,6 +390,8 @@ def _remember(run: Loaded, done: Exported) -> None:
                 found["bytes"] = {**found.get("bytes", {}), done.target: done.bytes}
             if done.macs is not None:
                 found["macs"] = {**found.get("macs", {}), done.target: done.macs}
+            if done.layers is not None:
+                found["layers"] = done.layers
             if done.seconds:
                 # what was not timed in turns with these is no measure of them
                 before = {} if done.target == LATENCY else dict(found.get("latency") or {})
@@ -375,6 +413,7 @@ def _latency_part(run: Loaded, done: Exported) -> dict[str, Any]:
             part[f"{form}_batch{size}"] = seconds.median
             part[f"{form}_batch{size}_low"] = seconds.low
             part[f"{form}_batch{size}_high"] = seconds.high
+    part |= {f"{form}_layers": words for form, words in done.counts.items()}
     if done.remark:
         part[f"{done.target}_remark"] = done.remark
     return part

@@ -148,6 +148,7 @@ class Efficiency(_Part):
     macs: _Amounts = None
     bytes: _Amounts = None
     latency: _Amounts = None
+    layers: Annotated[list[dict[str, Scalar]], Words("a list of objects")] | None = None
 
 
 class Environment(_Part):
