@@ -206,6 +206,7 @@ def compare_families(
 
     Where none is named, methods are held against the first of `methods`.
     """
+    from seven_bench.results.groups import tell_nested
     from seven_bench.results.statistics import compare, pair_by_seed
 
     reference = reference or (methods[0] if methods else None)
@@ -217,7 +218,9 @@ def compare_families(
             higher = group.metric.higher_is_better
             family = compare(pairings, higher_is_better=higher, margin=margin)
             count = f"{len(family)} test{'s' * (len(family) > 1)}"
-            found.append((f"{group.title}, against {reference}: a family of {count}", family))
+            title = f"{group.title}, against {reference}: a family of {count}"
+            nested = tell_nested(group.runs)
+            found.append((f"{title}; {nested}" if nested else title, family))
     return found
 
 

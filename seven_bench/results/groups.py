@@ -153,6 +153,19 @@ def tell_replicates(runs: pd.DataFrame) -> tuple[str, str]:
     return " x ".join(f"{count} {word}s" for count, word in varied), "runs"
 
 
+def tell_nested(runs: pd.DataFrame) -> str:
+    """What tests over pairs of split and seed speak of, where seeds lie in splits; else empty.
+
+    A sign flip takes the seeds of a split as independent, and they are, given the split: of others
+    they say less, since what a split's images and training data favour is in all of its pairs.
+    """
+    if runs["seeds.split"].nunique() < 2 or runs.groupby("seeds.split")["seed"].nunique().max() < 2:
+        return ""
+    word = _split_word(runs)
+    shared = "images and training data" if word == "fold" else "training data"
+    return f"seeds of one {word} share its {shared}, so tests speak of these {word}s"
+
+
 def _split_word(runs: pd.DataFrame) -> str:
     return "fold" if "metrics.folds" in runs and runs["metrics.folds"].notna().any() else "split"
 

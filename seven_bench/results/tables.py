@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from seven_bench.results.groups import Group, split_groups, tell_replicates
+from seven_bench.results.groups import Group, split_groups, tell_nested, tell_replicates
 from seven_bench.results.recipes import find_differences
 from seven_bench.results.statistics import Comparison, Summary, sampling_interval, summarise
 
@@ -198,6 +198,8 @@ def describe_table(group: Group, shown: Sequence[float], margin: float | None) -
         sentences.append(f"Underlined: within {width} of the best.")
     if (error := describe_sampling(group)) is not None:
         sentences.append(error)
+    if nested := tell_nested(pd.concat([group.dense, group.runs])):
+        sentences.append(f"{nested[0].upper()}{nested[1:]}.")
     if group.controls:
         sentences.append(
             f"Small dense models in the place of pruned ones: {', '.join(group.controls)}."

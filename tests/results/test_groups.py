@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from seven_bench.commands.report import compare_families
 from seven_bench.results.collect import collect, tabulate
 from seven_bench.results.groups import split_groups
 from seven_bench.results.overlap import measure_overlaps
@@ -258,7 +259,19 @@ def test_a_replicate_is_a_split_and_a_seed():
     (pairing,) = pair_by_seed(group, "dense")
     assert pairing.differences == pytest.approx((0, 0.1, 0.01, 0.11))
     assert summarise_cells(group)["snip", 0.9].n == 4
-    assert "over 2 folds x 2 seeds (number of runs)" in build_table(group).caption
+    caption = build_table(group).caption
+    assert "over 2 folds x 2 seeds (number of runs)" in caption
+    told = "eeds of one fold share its images and training data, so tests speak of these folds"
+    assert f"S{told}." in caption
+    ((title, _),) = compare_families([group], "dense", (), (), None)
+    assert title.endswith(f"against dense: a family of 1 test; s{told}")
+
+
+def test_seeds_of_one_split_and_one_seed_of_each_fold_are_not_nested():
+    records = by_folds()
+    for some in (records[records["seeds.split"] == 0], records[records["seed"] == 0]):
+        (group,) = split_groups(some)
+        assert "so tests speak of" not in build_table(group).caption
 
 
 def test_draws_of_calibration_are_averaged_before_they_pair():
