@@ -18,7 +18,7 @@ from seven_bench.errors import ConfigError, install_line
 from seven_bench.settings.building import check_targets
 from seven_bench.settings.conf import choice, find_file, names_of
 from seven_bench.settings.debug import shrunk, with_small_images
-from seven_bench.settings.given_masks import check_masks, with_own_sparsity
+from seven_bench.settings.given_masks import check_masks, with_masks
 from seven_bench.settings.identity import identify
 from seven_bench.settings.model import Settings
 from seven_bench.settings.node import misread, read, shown
@@ -64,7 +64,7 @@ def resolved(composed: Any) -> Any:
 
 def check(plain: Any) -> Settings:
     """The settings that values are, checked. Raises as `checked`."""
-    settings = read(Settings, with_own_sparsity(with_home(plain)))
+    settings = read(Settings, with_masks(with_home(plain)))
     check_targets(settings)
     # 0.1 + 0.2 and 0.3 are the same run
     settings = settings.model_copy(update={"sparsity": round(settings.sparsity, 9)})

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from seven_bench.errors import ConfigError
@@ -26,6 +27,7 @@ from seven_bench.store.record import RecordError, read_record
 
 UNKNOWN = "unknown"  # what the masks have cost, where no record says it
 DIGITS = 9  # of a sparsity
+LONGEST = 200  # characters of a source
 #: What of a run's record makes it another source, beside its recipe and its method.
 _SOURCE = ("task", "model", "start", "pruner", "distribution", "pattern", "control", "finetune")
 
@@ -90,15 +92,23 @@ def _read(path: str, _: tuple[tuple[int, ...], ...]) -> GivenMasks:
     return read_given(Path(path))
 
 
-def with_own_sparsity(plain: Any) -> Any:
-    """Values of settings, of which sparsity and pattern, where they are null, are the given masks'
-    own.
+def with_masks(plain: Any) -> Any:
+    """Values of settings with the path of given masks made out, in which `$seed` and `$sparsity`
+    are the run's (in the cells of an experiment Hydra resolves `${seed}` too early); and with the
+    masks' sparsity and pattern where these are null.
 
     Raises: ConfigError where there are masks and they do not say it, and as `given_masks`.
     """
     pruner = plain.get("pruner") or {}
-    path = pruner.get("masks")
-    if not isinstance(path, str) or plain.get("sparsity") is not None:
+    path, sparsity = pruner.get("masks"), plain.get("sparsity")
+    if not isinstance(path, str):
+        return plain
+    known = {"seed": plain.get("seed")}
+    if isinstance(sparsity, int | float):
+        known["sparsity"] = f"{sparsity:g}"
+    path = Template(path).safe_substitute(known)
+    plain = {**plain, "pruner": {**pruner, "masks": path}}
+    if sparsity is not None:
         return plain
     given = masks_at(path)
     if given.weights:
@@ -233,13 +243,13 @@ def tell_source(settings: Settings) -> dict[str, Any] | None:
 
 
 def describe(record: Mapping[str, Any]) -> str:
-    """A run's method and task in words: `lth of glue/mnli`."""
+    """A run's method and task in words: `lth of glue/mnli`, of at most `LONGEST` characters."""
     method = record["pruner"]
     if record["control"] not in (None, "none"):
         method += f", {record['control']}"
     if (before := (record.get("masks") or {}).get("from")) is not None:
         method += f" ({before})"
-    return f"{method} of {record['task']}"
+    return f"{method} of {record['task']}"[:LONGEST]
 
 
 def bill(settings: Settings, start: Mapping[str, Any] | None) -> float | None:

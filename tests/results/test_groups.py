@@ -64,6 +64,20 @@ def test_methods_are_named_by_control_distribution_and_timing(tmp_path: Path) ->
     ]
 
 
+def test_given_masks_are_rows_named_by_whose_they_are(tmp_path: Path) -> None:
+    for source in ("lth of glue/mnli", "lth of squad"):
+        told = {"from": source, "kind": "run", "hash": "00", "example_equivalents": 5}
+        for seed in (0, 1):
+            where = f"{source[7:]}/{seed}"
+            record = make_record(pruner="given_mask", masks=told, seed=seed, run_id=where)
+            write_run(tmp_path, {**record, "cell_id": source[7:]})
+    write_run(tmp_path, make_record(pruner="lth"))
+    (group,) = split_groups(collect([tmp_path]).records)
+    named = ["given_mask (lth of glue/mnli)", "given_mask (lth of squad)", "lth"]
+    assert sorted(group.methods) == named
+    assert group.runs.groupby("method").size().tolist() == [2, 2, 1]
+
+
 def test_cells_that_differ_in_their_config_are_named_by_it(tmp_path: Path) -> None:
     for examples in (512, 64):
         for seed in (0, 1):

@@ -10,6 +10,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from seven_bench.settings.conf import conf_dir
+from seven_bench.settings.model import Prunable
+from seven_bench.settings.node import read
 
 CONF = conf_dir()
 FILES = sorted((CONF / "experiment" / "paper").glob("*.yaml"))
@@ -53,6 +55,7 @@ def test_every_cell_composes(path):
                 assert config[group]["name"] == given[group]
             assert config["start"]["kind"] == given["start"]
             assert config["suite"] == f"paper/{path.stem}"
+            read(Prunable, config["prunable"], "prunable.")
     if missing:
         pytest.skip(f"without a pruner here: {', '.join(sorted(set(missing)))}")
 
