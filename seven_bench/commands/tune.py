@@ -235,15 +235,19 @@ class TuneSweeper(SuiteSweeper):
     def _write(self, won: Sequence[tuple[Study, Winner]], experiment: str | None, name: str) -> str:
         """The winners as a file of `experiment/`."""
         cells = []
+        objective = next((s.job.settings.objective for s, _ in won if s.job is not None), None)
+        given = {"at": self.at, "objective": objective}  # tuned so is tuned otherwise
+        stated = {key: value for key, value in given.items() if value is not None}
+        space = digest(self.space, {**choice(f"tune/{self.space}"), **stated})
         for study, winner in won:
             assert study.trials is not None
-            given = dict(o.partition("=")[::2] for o in study.cell)
-            given.pop("experiment", None)
-            cell = {key: _read(value) for key, value in given.items()}
+            typed = dict(o.partition("=")[::2] for o in study.cell)
+            typed.pop("experiment", None)
+            cell = {key: _read(value) for key, value in typed.items()}
             cell |= dict(_typed(winner.chosen))
             cell |= {
                 "tuning.trials": self.trials,
-                "tuning.space": digest(self.space, choice(f"tune/{self.space}")),
+                "tuning.space": space,
                 "tuning.chosen": f"[{','.join(winner.chosen)}]",
                 "tuning.examples": study.trials.examples(self.trials),
                 "seed": [int(seed) for seed in study.seeds],
@@ -256,11 +260,11 @@ class TuneSweeper(SuiteSweeper):
         sweeper = {"cells": cells, "params": None}
         body = {"hydra": {"mode": "MULTIRUN", "sweeper": sweeper}, "suite": f"{name}_winners"}
         head = {"defaults": [experiment, "_self_"]} if experiment else {}
-        told = yaml.safe_dump({**head, **body}, sort_keys=False, width=100)
+        text = yaml.safe_dump({**head, **body}, sort_keys=False, width=100)
         return (
             f"# @package _global_\n# What {self.trials} trials of each method chose, on validation "
             f"with seed {self.seed}, which is not reported.\n"
-            f"#   seven-bench -m --config-dir DIR experiment={name}_winners\n{told}"
+            f"#   seven-bench -m --config-dir DIR experiment={name}_winners\n{text}"
         )
 
 

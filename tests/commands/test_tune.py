@@ -12,7 +12,9 @@ from seven_bench.commands.tune import _read
 from seven_bench.results.collect import collect
 from seven_bench.results.groups import split_groups
 from seven_bench.results.tables import build_table
+from seven_bench.settings.conf import choice
 from seven_bench.settings.identity import identify
+from seven_bench.settings.space import digest
 from seven_bench.store.record import read_record
 from tests.conftest import program
 
@@ -99,12 +101,14 @@ def test_what_was_typed_is_one_value_of_the_winners_experiment(typed, read):
 def test_draws_of_calibration_repeat_a_method_and_are_no_methods_of_their_own(tmp_path):
     draws = ("seed=0,1", "calibration.seed=3,4")
     given = ("pruner=snip", "start=init", "sparsity=0.9", *draws, *STEPS, *QUIET)
-    done = program("tune", *given, f"output_root={tmp_path}", "trials=1")
+    done = program("tune", *given, f"output_root={tmp_path}", "trials=1", "at=0.9")
     assert done.returncode == 0, done.stderr
     assert "1 studies of 1 trials: 1 runs" in done.stdout
     (path,) = (tmp_path / "tuning/runs/experiment").iterdir()
     (cell,) = yaml.safe_load(path.read_text())["hydra"]["sweeper"]["cells"]
     assert (cell["seed"], cell["calibration.seed"]) == ([0, 1], [3, 4])
+    # tuned at a sparsity of the user's own is tuned otherwise than at the middle one
+    assert cell["tuning.space"] == digest("recipe", {**choice("tune/recipe"), "at": "0.9"})
     (trial,) = collect([tmp_path / "tuning/runs"]).records.to_dict("records")
     assert trial["seeds.calibration"] == trial["seed"] == 1000  # no draw that is reported
 
