@@ -42,10 +42,9 @@ class PlatonScore(Score):
             self.smooth(self.local, self.sensitivity, self.uncertainty, constants=decays)
 
     def scores(self, params: Params, masks: Params) -> Params:
-        self.product = {  # in the same memory every time
-            name: torch.mul(sensitivity, self.uncertainty[name], out=self.product.get(name))
-            for name, sensitivity in self.sensitivity.items()
-        }
+        self.product = self.product or zeros(params)  # the same memory every time
+        for name, product in self.product.items():
+            torch.mul(self.sensitivity[name], self.uncertainty[name], out=product)
         return self.product
 
 

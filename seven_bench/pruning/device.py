@@ -53,17 +53,23 @@ def batches(params: Params) -> list[list[str]]:
     return found
 
 
-def joined(tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors of one type as one [n]: a view where they lie side by side, else a copy."""
+def in_place(tensors: Sequence[Tensor]) -> Tensor | None:
+    """Tensors of one type as one [n], a view; None where they do not lie side by side."""
     first, last = tensors[0], tensors[-1]
     end = begin = address(first)
     for tensor in tensors:
         if address(tensor) != end or not tensor.is_contiguous():
-            break
+            return None
         end += tensor.numel() * first.itemsize
-    else:
-        if share_memory(first, last):
-            return first.detach().as_strided(((end - begin) // first.itemsize,), (1,))
+    if not share_memory(first, last):
+        return None
+    return first.detach().as_strided(((end - begin) // first.itemsize,), (1,))
+
+
+def joined(tensors: Sequence[Tensor]) -> Tensor:
+    """Tensors of one type as one [n]: a view where they lie side by side, else a copy."""
+    if (found := in_place(tensors)) is not None:
+        return found
     if len({tensor.dtype for tensor in tensors}) > 1:
         return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
     with torch.no_grad():
@@ -87,7 +93,7 @@ def side_by_side(tensors: Params) -> Params:
     if not tensors:
         return {}
     whole = torch.cat([tensor.detach().reshape(-1) for tensor in tensors.values()])
-    return _shaped(whole, tensors)
+    return shaped(whole, tensors)
 
 
 def agreeing(one: Params, other: Params) -> Params:
@@ -95,7 +101,7 @@ def agreeing(one: Params, other: Params) -> Params:
     found: Params = {}
     for names in batches(one):
         same = joined([one[n] for n in names]) == joined([other[n] for n in names])
-        found |= _shaped(same, {name: one[name] for name in names})
+        found |= shaped(same, {name: one[name] for name in names})
     return found
 
 
@@ -106,14 +112,15 @@ def multipliers(masks: Params, dtype: torch.dtype) -> list[Tensor]:
     found: list[Tensor] = []
     for names in batches(masks):
         part = {name: masks[name] for name in names}
-        found += _shaped(joined(list(part.values())).to(dtype), part).values()
+        found += shaped(joined(list(part.values())).to(dtype), part).values()
     return found
 
 
-def _shaped(whole: Tensor, like: Params) -> Params:
+def shaped(whole: Tensor, like: Params) -> Params:
     """[n] cut into tensors of the names and shapes of `like`."""
     parts = _unflatten_dense_tensors(whole, list(like.values()))  # type: ignore[no-untyped-call]
-    return dict(zip(like, parts, strict=True))
+    # as tensors of their own to torch's version counters: who writes to one is told by its name
+    return {name: part.data for name, part in zip(like, parts, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -176,7 +183,7 @@ def top_masks(scores: Params, living: Params, k: int) -> Params:
     return {
         name: mask
         for piece, flag in zip(pieces, flags, strict=True)
-        for name, mask in _shaped(flag, {name: scores[name] for name in piece.names}).items()
+        for name, mask in shaped(flag, {name: scores[name] for name in piece.names}).items()
     }
 
 
@@ -192,7 +199,7 @@ def cut(
     pieces = _pieces(scores, living)
     value = _search(pieces, scores, k).kth
     counts = [
-        [count(flag) for flag in _shaped(flags, {n: scores[n] for n in piece.names}).values()]
+        [count(flag) for flag in shaped(flags, {n: scores[n] for n in piece.names}).values()]
         for piece in pieces
         for flags in (piece.above(value), piece.equal(value))
     ]

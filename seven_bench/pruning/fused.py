@@ -5,8 +5,9 @@ weights on. Below, and where nothing can be compiled, the same function runs ope
 over chunks that stay in a core's cache. Size alone decides, and on a CPU both give the same bits,
 as long as the function leaves out what does not round each product and sum by itself: `sqrt`
 (MKL's errs in the last bit and is slow on denormals; take `rsqrt` and `reciprocal`), `lerp`,
-`addcmul`, `alpha=`. On a GPU a launch costs more than a tensor's update, so all tensors are updated
-as one: what does not lie side by side (weights, gradients) is copied so first.
+`addcmul`, `alpha=`. On a GPU a launch costs more than a tensor's update, and so does a call where
+tensors are small: then all are updated as one, and what does not lie side by side (weights,
+gradients) is copied so first.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 COMPILED_FROM = 5_000_000  # weights
 CHUNK = 1 << 18  # 1 MiB of float32
+SMALL = 1 << 15  # weights a tensor
 PROBE = 1 << 18  # weights: code that is compiled for few of them runs on one thread ever after
 
 
@@ -55,7 +57,7 @@ class Fused:
         """
         code = self.code(*groups, constants=constants)
         update = code or self.update
-        if device.on_gpu(groups[0]):
+        if device.on_gpu(groups[0]) or (not code and _small(groups[0])):
             self._update_as_one(update, groups, constants)
             return
         if code:
@@ -86,7 +88,7 @@ class Fused:
     ) -> None:
         for names in device.batches(groups[0]):
             parts = [[group[name] for name in names] for group in groups]
-            whole = [device.joined(tensors) for tensors in parts]
+            whole = [_flat(device.joined(tensors)) for tensors in parts]
             update(*whole, *constants)
             for tensors, flat in zip(parts[-self.state :], whole[-self.state :], strict=True):
                 if not device.share_memory(flat, tensors[0]):  # the state did not lie side by side
@@ -105,6 +107,12 @@ class Fused:
                 constants = as_held(constants)
             self._compiles[where] = _compiles(self.update, probe, constants)
         return self._compiles[where]
+
+
+def _small(params: Params) -> bool:
+    """Whether a tensor by itself costs more than to be copied, and all stay in a core's cache."""
+    size = sum(tensor.numel() for tensor in params.values())
+    return size <= CHUNK and size < SMALL * len(params)
 
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:

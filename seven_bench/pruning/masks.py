@@ -34,7 +34,7 @@ class MaskSet(dict[str, Tensor]):
     def ones(cls, params: Params) -> MaskSet:
         """Everything lives."""
         masks = {n: torch.ones_like(p, dtype=torch.bool) for n, p in params.items()}
-        return cls(device.side_by_side(masks) if device.on_gpu(masks) else masks)
+        return cls(device.side_by_side(masks))
 
     @property
     def total(self) -> int:

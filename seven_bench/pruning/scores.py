@@ -156,11 +156,11 @@ def zeros(params: Params) -> Params:
         name: torch.zeros(p.shape, dtype=torch.float32, device=p.device)
         for name, p in params.items()
     }
-    return device.side_by_side(made) if device.on_gpu(made) else made
+    return device.side_by_side(made)
 
 
 def copied(tensors: Params) -> Params:
-    """Copies; on a GPU side by side, as `zeros` makes them."""
-    if device.on_gpu(tensors):
+    """Copies, side by side as `zeros` makes them where they are of one type."""
+    if len({tensor.dtype for tensor in tensors.values()}) == 1:
         return device.side_by_side(tensors)
     return {name: tensor.clone() for name, tensor in tensors.items()}

@@ -94,13 +94,21 @@ def top_masks(scores: Params, living: Params, k: int) -> Params:
     """
     if device.on_gpu(scores):
         return device.top_masks(scores, living, k)
+    if len(scores) > 1 and (whole := _as_one(scores, living)) is not None:
+        score, alive = ({"all": tensor} for tensor in whole)
+        try:
+            mask = top_masks(score, alive, k)["all"]
+        except ValueError:
+            check_finite(scores)  # by name
+            raise
+        return device.shaped(mask, scores)
     low, high = bracket = _bracket(scores, living, k)
     masks = {name: _empty(living[name]) for name in scores}
     found = _gather(scores, living, low, high, masks) if low < high else None
     value = None if found is None else _value(found, k)
     if found is None or value is None:
-        if not 0 < k <= (alive := sum(counted(living).values())):
-            raise ValueError(f"cannot keep {k} weights: {alive} live")
+        if not 0 < k <= (lives := sum(counted(living).values())):
+            raise ValueError(f"cannot keep {k} weights: {lives} live")
         cut = _shared(scores, living, k, bracket, found)
         for name, count in cut.counts(k).items():
             masks[name], _ = _above(scores[name], living[name], count, cut.value)
@@ -249,6 +257,17 @@ def _passes(comparison: Comparison, part: Tensor, value: float, out: Tensor) -> 
     else:
         torchs(part, value, out=out)
     return flags
+
+
+def _as_one(scores: Params, living: Params) -> tuple[Tensor, Tensor] | None:
+    """Scores [n] and what of them lives [n], where they lie side by side or are small tensors, of
+    which each would cost more by itself than to be copied.
+    """
+    both = list(scores.values()), [living[name] for name in scores]
+    if sum(score.numel() for score in both[0]) < MANY * len(scores):
+        return device.joined(both[0]), device.joined(both[1])
+    score, alive = map(device.in_place, both)
+    return None if score is None or alive is None else (score, alive)
 
 
 def _empty(living: Tensor) -> Tensor:
