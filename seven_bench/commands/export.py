@@ -51,7 +51,7 @@ def main(options: argparse.Namespace) -> int:
     declare_plugins(options)
     if odd := [size for size in options.batch if size < 1]:
         raise ConfigError(f"--batch {odd[0]}: allowed is a whole number from 1")
-    from seven_bench.export.runs import export_run, print_table
+    from seven_bench.export.runs import LATENCY, export_run, print_latencies, print_table
     from seven_bench.results.collect import find_finished
 
     runs, problems = find_finished(options.runs, options.unsealed)
@@ -64,7 +64,7 @@ def main(options: argparse.Namespace) -> int:
         except (OSError, ValueError) as error:
             problems.append(f"{run.folder}: {str(error).splitlines()[0]}")
     if done:
-        print_table(done)
+        (print_latencies if options.to == LATENCY else print_table)(done)
     print_left_out((), [run.folder for run in runs if not run.sealed])
     print_problems(problems)
     return 1 if problems else 0

@@ -439,6 +439,36 @@ def print_table(done: Sequence[Exported]) -> None:
     make_console().print(table)
 
 
+def print_latencies(done: Sequence[Exported]) -> None:
+    """What was timed: a row for each form of a run at a batch size."""
+    from rich.table import Table
+
+    from seven_bench.terminal import console as make_console
+
+    table = Table(title="a forward pass on the CPU: median of the repeats, quartiles")
+    for name, justify in (
+        ("run", "left"), ("form", "left"), ("batch", "right"), ("ms", "right"),
+        ("quartiles", "right"), ("dense / it", "right"), ("linear layers", "left"),
+    ):  # fmt: skip
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for one in done:
+        named = one.run_id
+        for size, forms in one.seconds.items():
+            for form, s in forms.items():
+                table.add_row(
+                    named, form, str(size), f"{s.median * 1e3:.2f}",
+                    f"{s.low * 1e3:.2f} to {s.high * 1e3:.2f}",
+                    f"{forms['dense'].median / s.median:.2f}x", one.counts.get(form, ""),
+                )  # fmt: skip
+                named = ""
+        table.add_section()
+    console = make_console()
+    console.print(table)
+    for one in done:
+        if one.remark:
+            console.print(f"{one.run_id}: {one.remark}")
+
+
 def _say(seconds: dict[str, Seconds]) -> str:
     dense = seconds["dense"].median
     return "\n".join(

@@ -1,7 +1,8 @@
 """What was measured of how fast each form of a model answers, beside what it scores.
 
-A form is the model as the run has it ("dense": its zeros cost what weights do), its CSR file, or
-the model without its removed units ("smaller"). `seven-bench export --to latency` measures them.
+A form is the model as the run has it ("dense": its zeros cost what weights do), the same by oneDNN
+("onednn"), its file of `export --to csr`, whose layers are in the form that was fastest, or the
+model without its removed units ("smaller"). `seven-bench export --to latency` measures them.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from seven_bench.results.tables import (
 
 _COLUMN = re.compile(r"efficiency\.latency\.(\w+)_batch(\d+)$")
 _LATENCY = "efficiency.latency."
-FORMS = ("dense", "csr", "smaller")
+FORMS = ("csr", "smaller")  # of what is pruned
+PLAIN_FORMS = ("dense", "onednn")  # zeros have no part in these
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class Time:
 
 @dataclass(frozen=True)
 class Point:
-    """A form of a method at a sparsity: what it scores over `n` runs, and its times by batch."""
+    """A form of a method at a sparsity: what it scores over `n` runs, and its times by batch.
+    `layers` counts its linear layers by form, `taken` names them; both of one of the runs.
+    """
 
     method: str
     style: str
@@ -52,6 +56,8 @@ class Point:
     std: float
     n: int
     times: dict[int, Time]
+    layers: str = ""
+    taken: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,14 +97,15 @@ def _of_family(groups: list[Group]) -> Latencies:
     points: list[Point] = []
     for (shown, sparsity), cell in runs.groupby(["shown", "sparsity.target"]):
         first, values = cell.iloc[0], cell["metric.value"]
-        # of what is pruned the form with its zeros in it is as fast as the dense row
-        forms = ("dense",) if first["plain"] else FORMS[1:]
+        # of what is pruned the forms with its zeros in it are as fast as the dense row
+        forms = PLAIN_FORMS if first["plain"] else FORMS
         timed = {form: _timed(cell, form, batches) for form in forms}
         points += [
             Point(
                 str(shown), str(first["method"]), float(sparsity), form,
                 bool(first["pruner"] == DENSE), float(values.mean()), float(values.std()),
-                len(cell), times,
+                len(cell), times, _text(cell, f"{_LATENCY}{form}_layers"),
+                _taken(cell) if form == "csr" else "",
             )
             for form, times in timed.items() if times
         ]  # fmt: skip
@@ -113,7 +120,7 @@ def _of_family(groups: list[Group]) -> Latencies:
 def _against_dense(point: Point, points: list[Point]) -> Point:
     """A small dense model, held against the dense row: it has no dense form of its own."""
     dense = next((p.times for p in points if p.dense), {})
-    if point.form != "dense" or point.dense:
+    if point.form not in PLAIN_FORMS or point.dense:
         return point
     times = {
         batch: replace(time, ratio=dense[batch].median / time.median) if batch in dense else time
@@ -140,6 +147,22 @@ def _timed(cell: pd.DataFrame, form: str, batches: Iterable[int]) -> dict[int, T
     return found
 
 
+def _text(cell: pd.DataFrame, column: str) -> str:
+    """What the first of the runs that say something say."""
+    known = list(cell[column].dropna()) if column in cell else []
+    return str(known[0]) if known else ""
+
+
+def _taken(cell: pd.DataFrame) -> str:
+    """Layers by the form that they took: `compacted layer.0-11.output.dense; dense ...`."""
+    column = "efficiency.layers"
+    known = [entries for entries in cell.get(column, ()) if isinstance(entries, list)]
+    forms: dict[str, list[str]] = {}
+    for entry in known[0] if known else ():
+        forms.setdefault(str(entry["form"]), []).append(str(entry["layers"]))
+    return "; ".join(f"{form} {', '.join(layers)}" for form, layers in sorted(forms.items()))
+
+
 def _measured(runs: pd.DataFrame) -> list[str]:
     """Threads, an example's shape and the machine of what was timed, each once."""
     names = [f"{_LATENCY}threads", f"{_LATENCY}input", "environment.hardware"]
@@ -159,11 +182,14 @@ def _measured(runs: pd.DataFrame) -> list[str]:
 
 
 def list_cells(told: Latencies, point: Point) -> list[str]:
-    """A point as a row of a table: method, sparsity, form, metric; by batch milliseconds, ratio."""
+    """A point as a row of a table: method, sparsity, form, layers, metric; by batch milliseconds
+    and ratio.
+    """
     value = format_value(point.mean, told.metric)
     spread = f" ± {format_value(point.std, told.metric)}" if point.n > 1 else ""
     sparsity = MISSING if point.dense else format_sparsity(point.sparsity)
-    cells = [point.method, sparsity, point.form, f"{value}{spread} ({point.n})"]
+    layers = point.layers or MISSING
+    cells = [point.method, sparsity, point.form, layers, f"{value}{spread} ({point.n})"]
     for batch in told.batches:
         time = point.times.get(batch)
         if time is None:
@@ -183,13 +209,19 @@ def latencies_to_markdown(several: Iterable[Latencies]) -> str:
     """A GitHub Markdown table for each, with what was measured below it."""
     parts = ["# The metric against measured latency"]
     for told in several:
-        head = ["method", "sparsity", "form", describe_metric(told.metric)]
+        head = ["method", "sparsity", "form", "layers", describe_metric(told.metric)]
         for batch in told.batches:
             head += [f"ms, batch {batch} (quartiles)", "dense / it"]
-        align = ["---"] * 3 + ["---:"] * (len(head) - 3)
+        align = ["---"] * 4 + ["---:"] * (len(head) - 4)
         rows = [list_cells(told, point) for point in told.points]
         lines = [f"| {' | '.join(map(escape_markdown, row))} |" for row in (head, *rows)]
         lines.insert(1, f"| {' | '.join(align)} |")
         measured = escape_markdown("; ".join(told.measured))
         parts += [f"## {escape_markdown(told.title)}", "\n".join(lines), f"{measured}."]
+        taken = [
+            f"{point.method} {format_sparsity(point.sparsity)}, {point.form}: {point.taken}"
+            for point in told.points
+            if point.taken
+        ]
+        parts += ["\n".join(f"* {escape_markdown(words)}" for words in taken)] if taken else []
     return "\n\n".join(parts) + "\n"

@@ -200,7 +200,7 @@ def test_every_family_exports(task, model, make_config, tmp_path):
         assert set(file.metadata()) == {"format", "units", "model"}
 
 
-def test_a_run_without_units_and_its_latency(make_config, tmp_path):
+def test_a_run_without_units_and_its_latency(make_config, tmp_path, capsys):
     config = make_config("start=init", "pruner=magnitude", "sparsity=0.5", *SHORT)
     folder = tmp_path / "runs" / run(config)["run_id"]
     with pytest.raises(ValueError, match="pattern=unstructured removes no whole units; these do"):
@@ -212,3 +212,7 @@ def test_a_run_without_units_and_its_latency(make_config, tmp_path):
     for form in ("dense_batch1", "csr_batch2"):
         assert latency[f"{form}_low"] <= latency[form] <= latency[f"{form}_high"]
     assert "csr_batch4" not in latency, "timed at another time"
+    assert latency["csr_layers"] == done.counts["csr"] and "dense" in latency["dense_layers"]
+    exports.print_latencies([done])
+    told = capsys.readouterr().out
+    assert "dense / it" in told and "1.00x" in told and done.counts["dense"] in told

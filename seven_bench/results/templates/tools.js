@@ -203,13 +203,16 @@ function chartToSvg(chart) {
 function offerTools(host) {
   const chart = host.matches(".chart");
   if (!host.tools) {
-    const title = host.closest("section").querySelector("h2").textContent;
-    const about = () => wordsOf(host.closest("section").querySelector("figcaption, .note") ?? host.closest("section").querySelector("h2"));
-    const name = (end) => `${`${group.title} ${title}`.replace(/[^A-Za-z0-9.]+/g, "_").replace(/^[_.]+|[_.]+$/g, "").slice(0, 120)}.${end}`;
+    // what belongs to no choice of the page has a name of its own
+    const title = host.dataset.title ?? host.closest("section").querySelector("h2").textContent;
+    const whole = host.dataset.title ?? `${group.title} ${title}`;
+    const words = () => (host.closest("figure") ?? host.closest("section")).querySelector("figcaption, .note") ?? host.closest("section").querySelector("h2");
+    const about = () => `${host.dataset.title ?? group.title}. ${wordsOf(words())}`;
+    const name = (end) => `${whole.replace(/[^A-Za-z0-9.]+/g, "_").replace(/^[_.]+|[_.]+$/g, "").slice(0, 120)}.${end}`;
     const kinds = [
       ...(chart ? [["SVG", () => save(name("svg"), "image/svg+xml", chartToSvg(host))]] : []),
       ["CSV", () => save(name("csv"), "text/csv", chart ? toCsv(factsOf(host)) : tableToCsv(host))],
-      ["LaTeX", () => save(name("tex"), "text/x-tex", (chart ? chartToLatex : tableToLatex)(host, `${group.title}. ${about()}`))],
+      ["LaTeX", () => save(name("tex"), "text/x-tex", (chart ? chartToLatex : tableToLatex)(host, about()))],
     ];
     host.tools = make("div", { class: "tools", role: "group", "aria-label": `Save ${title} as` }, make("span", { "aria-hidden": "true" }, "Save as"),
       kinds.map(([words, take]) => make("button", { type: "button", onclick: take }, words)));
