@@ -196,13 +196,19 @@ def sweep_folder() -> Path | None:
     return Path(folder) if folder and os.path.isdir(folder) else None
 
 
+def in_worker() -> bool:
+    """Whether this is a process that a launcher does a sweep's runs in, and not the sweep's own."""
+    main = os.environ.get(SWEEP, "").partition(":")[0]
+    return sweep_folder() is not None and int(main) != os.getpid()
+
+
 @contextmanager
 def job() -> Iterator[None]:
     """One job of a sweep. In a process of a launcher it listens for signals while it runs, raises
     InterruptedJob for them, and ends with the sweep's process.
     """
     main, folder = os.environ.get(SWEEP, "0:").partition(":")[0], sweep_folder()
-    if folder is None or int(main) == os.getpid():
+    if folder is None or not in_worker():
         yield
         return
     if (folder / STOP).exists():

@@ -6,14 +6,16 @@ import hashlib
 import logging
 import os
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
-from seven_bench.interrupts import sweep_folder
+from seven_bench.interrupts import in_worker, sweep_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 PIPE_WIDTH = 160  # columns of a file or a pipe, which has no width of its own
+suite_words = ""  # how far the sweep is that this process does runs of; its runs' bars show it
 
 
 #: What moves a cursor, changes colours or the direction of writing, or is half a character.
@@ -33,6 +35,14 @@ def console(**options: Any) -> Console:
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = PIPE_WIDTH
     return made
+
+
+def say(line: str) -> None:
+    """Prints a line of a job's. From another process than the sweep's it takes the place of the
+    line of progress that may stand there.
+    """
+    wiped = "\r\x1b[K" if in_worker() and sys.stdout.isatty() else ""
+    print(wiped + line, flush=True)
 
 
 class Once(logging.Filter):

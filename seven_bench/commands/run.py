@@ -24,6 +24,7 @@ from seven_bench.commands.search_path import declare_typed
 from seven_bench.errors import ConfigError
 from seven_bench.running.imports import for_good
 from seven_bench.settings.conf import conf_dir
+from seven_bench.terminal import say
 
 if TYPE_CHECKING:
     from seven_bench.settings.model import Settings
@@ -69,7 +70,8 @@ def perform(composed: DictConfig) -> float | None:
         return None
     record, verb = folder.record(), "already done"
     if record is None:
-        if settings.progress and sys.stderr.isatty():  # libraries take seconds to load
+        watched = settings.progress and sys.stderr.isatty() and not interrupts.in_worker()
+        if watched:  # libraries take seconds to load
             print(f"{begun(settings)} | {folder.path}", file=sys.stderr, flush=True)
         with for_good("seven_bench.running.run"):
             from seven_bench.running.run import run
@@ -78,7 +80,7 @@ def perform(composed: DictConfig) -> float | None:
         try:
             record, verb = run(settings), "done"
         except BusyError as error:
-            print(f"skipped: {error}", flush=True)
+            say(f"skipped: {error}")
             return None
         except OSError as error:
             root = settings.output_root
@@ -92,7 +94,7 @@ def perform(composed: DictConfig) -> float | None:
         from seven_bench.training.loggers import log_done_trial
 
         log_done_trial(settings, identify(settings).run_id, record)
-    print(f"{verb}: {summary(record)} | {folder.path}", flush=True)
+    say(f"{verb}: {summary(record)} | {folder.path}")
     return validation_value(record, settings.objective)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
@@ -27,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from seven_bench.commands.complaints import one_line
 from seven_bench.commands.search_path import PluginsSearchPath, declare_typed
+from seven_bench.commands.sweep_progress import Past, Watch, shown
 from seven_bench.errors import ConfigError
 from seven_bench.interrupts import Interrupted, kept, passed_on, pending, watch_again
 from seven_bench.settings.checks import check, resolved
@@ -91,27 +93,17 @@ class SuiteSweeper(Sweeper):
         self._resolved: dict[tuple[str, ...], Any] = {}
 
     def sweep(self, arguments: list[str]) -> None:
-        failures: list[Failure] = []
-        jobs: dict[Path, Job] = {}
         shard, retry_failed, dry_run = (
             read_key(Settings, key, self.config[key])
             for key in ("shard", "retry_failed", "dry_run")
         )
         declare_typed(self.config.hydra, self.config.plugins)
-        combinations = self._expand(arguments)
-        if not combinations:
-            raise ConfigError(f"no run in {shlex.join(arguments)}: a swept key has no values")
-        for overrides in combinations:
-            try:
-                job = self._job(overrides)
-            except Exception as error:  # whatever is wrong with one run, the others go on
-                failures.append(Failure(_command(overrides), one_line(error)))
-            else:
-                jobs.setdefault(job.folder.path, job)
+        jobs, failures = self._jobs(arguments)
         part, parts = shard_of(shard)  # the same runs, whatever is done already
-        mine = list(jobs.values())[part::parts]
-        done = [job for job in mine if job.folder.record() is not None]
-        todo = [job for job in mine if job not in done]
+        mine = jobs[part::parts]
+        records = {job.folder.path: job.folder.record() for job in mine}
+        todo = [job for job in mine if records[job.folder.path] is None]
+        before = len(mine) - len(todo)
         if not retry_failed:
             failed = _failed_on_disk(todo)
             failures += failed.values()
@@ -120,7 +112,7 @@ class SuiteSweeper(Sweeper):
             if (damage := job.folder.damage()) is not None:
                 print(f"damaged: {job.folder.path}: {damage}")
         print(
-            f"{len(mine)} runs: {len(done)} done, {len(todo)} to do"
+            f"{len(mine)} runs: {before} done, {len(todo)} to do"
             + (f", {len(failures)} cannot run" if failures else ""),
             flush=True,
         )
@@ -130,16 +122,19 @@ class SuiteSweeper(Sweeper):
 
             print_plan([job.settings for job in mine])
         elif todo:
-            todo = _in_order(todo)
-            stopped, found = self._launch(todo)
+            past = Past()
+            for job in mine:
+                if (record := records[job.folder.path]) is not None:
+                    past.add(job.settings, record["cost"]["seconds"]["total"])
+            todo = _in_order(todo, past)
+            stopped, found = self._launch(todo, past, before)
             failures += found
+            records |= {job.folder.path: job.folder.record() for job in todo}
+        done = [job for job in mine if records[job.folder.path] is not None]
         if not dry_run:
-            done = [job for job in mine if job.folder.record() is not None]
-            _show_table(job.folder.path for job in done)
-            if todo and done and stopped is None and done[0].settings.logger.name == "wandb":
-                from seven_bench.running.suite_summary import show_suite
-
-                show_suite(done[0].settings, [job.folder.path for job in done])
+            _show_table((records[job.folder.path], job.folder.path) for job in done)
+            if todo and stopped is None:
+                _show_in_wandb(done)
         if failures:
             _show_failures(failures)
         if stopped is not None:
@@ -148,19 +143,58 @@ class SuiteSweeper(Sweeper):
         if failures:
             sys.exit(1)
 
-    def _launch(self, todo: list[Job]) -> tuple[Interrupted | None, list[Failure]]:
-        """Has the launcher do the jobs. Returns the signal that ended it, and what failed."""
+    def _jobs(self, arguments: list[str]) -> tuple[list[Job], list[Failure]]:
+        """All runs, each once, and those that cannot be.
+
+        Raises: ConfigError where there are none.
+        """
+        combinations = self._expand(arguments)
+        if not combinations:
+            raise ConfigError(f"no run in {shlex.join(arguments)}: a swept key has no values")
+        jobs: dict[Path, Job] = {}
+        failures: list[Failure] = []
+        for overrides in combinations:
+            try:
+                job = self._job(overrides)
+            except Exception as error:  # whatever is wrong with one run, the others go on
+                failures.append(Failure(_command(overrides), one_line(error)))
+            else:
+                jobs.setdefault(job.folder.path, job)
+        return [*jobs.values()], failures
+
+    def _launch(
+        self, todo: list[Job], past: Past | None = None, before: int = 0
+    ) -> tuple[Interrupted | None, list[Failure]]:
+        """Has the launcher do the jobs. Returns the signal that ended it, and what failed.
+
+        Args:
+            past: what finished runs took.
+            before: runs of the suite that are done already.
+        """
         batch = [list(job.overrides) for job in todo]
+        watch: AbstractContextManager[None] = nullcontext()
+        if todo[0].settings.progress:
+            runs = [(job.settings, job.folder) for job in todo]
+            watch = shown(Watch(runs, past or Past(), before), in_bar=_is_basic(self.launcher))
         try:
-            with passed_on(), kept():
+            with passed_on(), kept(), watch:
                 if type(self.launcher).__name__ == "RayLauncher":
                     _start_ray(self.launcher)
-                returned = self.launcher.launch(batch, initial_job_idx=0)
+                return None, _failed(todo, self._returned(batch))
         except BaseException:  # compiled code makes another error of `Interrupted`
             if (number := pending()) is None:
                 raise
             return Interrupted(number), list(_failed_on_disk(todo).values())
-        return None, _failed(todo, returned)
+
+    def _returned(self, batch: list[list[str]]) -> Iterator[JobReturn]:
+        """What jobs return, without their configs: in this process each would stay in memory."""
+        parts = [[job] for job in batch] if _is_basic(self.launcher) else [batch]
+        first = 0
+        for part in parts:
+            for returned in self.launcher.launch(part, initial_job_idx=first):
+                returned.cfg = returned.hydra_cfg = None
+                yield returned
+            first += len(part)
 
     def _expand(self, arguments: list[str]) -> list[tuple[str, ...]]:
         """All combinations, as override strings, in the order given."""
@@ -226,6 +260,11 @@ def _values(key: str, value: Any) -> list[str]:
     return [f"{key}={_text(item)}" for item in values]
 
 
+def _is_basic(launcher: Launcher) -> bool:
+    """Whether it does runs one after another in this process."""
+    return type(launcher).__name__ == "BasicLauncher"
+
+
 def _start_ray(launcher: Any) -> None:
     """Starts Ray before its launcher does, which then finds it running: Ray's core takes signals
     over as it starts, to print where it was.
@@ -247,10 +286,11 @@ def _command(overrides: Iterable[str]) -> str:
     return f"python -m seven_bench {shlex.join(overrides)}"
 
 
-def _in_order(jobs: list[Job]) -> list[Job]:
+def _in_order(jobs: list[Job], past: Past) -> list[Job]:
     """Jobs so that workers neither wait for one another nor end one after another: first runs that
-    need different dense starts, then the largest. Of runs in rounds the highest sparsity is a large
-    one, for it does those below on its way; these come last, when most of them are done.
+    need different dense starts, then the largest, by what finished runs like them took. Of runs in
+    rounds the highest sparsity is a large one, for it does those below on its way; these come last,
+    when most of them are done.
     """
     first: dict[str, Job] = {}
     highest: dict[str, Job] = {}
@@ -267,7 +307,9 @@ def _in_order(jobs: list[Job]) -> list[Job]:
     beneath = {job.folder.path for job in lower}
     leading = [job for job in first.values() if job.folder.path not in beneath]
     others = [job for job in jobs if not _climbs(job)]
-    others.sort(key=lambda job: -job.settings.trainer.max_epochs)  # stable
+    times = [past.expected(job.settings) or job.settings.trainer.max_epochs for job in others]
+    ranked = sorted(zip(times, others, strict=True), key=lambda each: -each[0])  # stable
+    others = [job for _, job in ranked]
     ordered = (*leading, *highest.values(), *others, *lower)
     return list({job.folder.path: job for job in ordered}.values())
 
@@ -287,7 +329,7 @@ def _failed_on_disk(jobs: Iterable[Job]) -> dict[Path, Failure]:
     }
 
 
-def _failed(jobs: Sequence[Job], returned: Sequence[JobReturn]) -> list[Failure]:
+def _failed(jobs: Sequence[Job], returned: Iterable[JobReturn]) -> list[Failure]:
     return [
         Failure(job.command, one_line(result._return_value))
         for job, result in zip(jobs, returned, strict=True)
@@ -295,20 +337,27 @@ def _failed(jobs: Sequence[Job], returned: Sequence[JobReturn]) -> list[Failure]
     ]
 
 
-def _show_table(folders: Iterable[Path]) -> None:
-    from seven_bench.results.collect import DEBUG, collect
+def _show_table(finished: Iterable[tuple[Any, Path]]) -> None:
+    """Prints the tables of records, each given with its folder."""
+    from seven_bench.results.collect import tabulate
     from seven_bench.results.tables import render_terminal
     from seven_bench.terminal import console as make_console
 
-    paths = list(folders)
-    if paths:
+    found = [*finished]
+    real = [(record, folder) for record, folder in found if not record.get("debug")]
+    if real:
         console = make_console()
-        found = collect(paths)
-        if not found.records.empty:
-            for table in render_terminal(found.records):
-                console.print(table)
-        if debug := sum(reason == DEBUG for _, reason in found.damaged):
-            print(f"{debug} went through with debug=true: no results, and in no table")
+        for table in render_terminal(tabulate(real)):
+            console.print(table)
+    if debug := len(found) - len(real):
+        print(f"{debug} went through with debug=true: no results, and in no table")
+
+
+def _show_in_wandb(done: Sequence[Job]) -> None:
+    if done and done[0].settings.logger.name == "wandb":
+        from seven_bench.running.suite_summary import show_suite
+
+        show_suite(done[0].settings, [job.folder.path for job in done])
 
 
 def _show_failures(failures: Sequence[Failure]) -> None:

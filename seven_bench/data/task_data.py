@@ -17,8 +17,10 @@ from seven_bench.ranks import rank, world
 
 Splits = dict[str, Dataset[Any]]
 S = TypeVar("S", bound=Any)  # a sequence
-# What was loaded last, by its content, for the next run of this process. Nobody writes to splits.
+# What runs of this process have loaded, by its content, the last used at the end. Nobody writes to
+# splits.
 _LOADED: dict[str, dict[str, Any]] = {}
+KEPT = 512 << 20  # bytes of it; the last is kept whatever its size
 LEAST = 2  # examples that can be learned from: with one there is nothing to tell apart
 
 
@@ -66,9 +68,9 @@ class TaskData(pl.LightningDataModule):
         if hasattr(self, "splits"):
             return
         if self.content is not None and self.content in _LOADED:
-            vars(self).update(_LOADED[self.content])
+            _LOADED[self.content] = left = _LOADED.pop(self.content)
+            vars(self).update(left)
             return
-        _LOADED.clear()
         before = {*vars(self)}
         splits = self.load()
         self._check_sizes(splits)
@@ -78,6 +80,7 @@ class TaskData(pl.LightningDataModule):
         if self.content is not None:  # splits, and what `load` has left: a tokenizer, names
             left = {name: value for name, value in vars(self).items() if name not in before}
             _LOADED[self.content] = left
+            _drop_oldest()
 
     def hold_out(self, size: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Indices of train and validation among `size` examples; see `samplers.hold_out`."""
@@ -212,3 +215,36 @@ class TaskData(pl.LightningDataModule):
     def _scored_labels(self) -> torch.Tensor:
         labels: torch.Tensor = self.splits["test"].columns["labels"]  # type: ignore[attr-defined]
         return labels
+
+
+def _drop_oldest() -> None:
+    sizes = {content: size_of(left, set()) for content, left in _LOADED.items()}
+    while len(_LOADED) > 1 and sum(sizes.values()) > KEPT:
+        oldest = next(iter(_LOADED))
+        del _LOADED[oldest], sizes[oldest]
+
+
+def size_of(value: Any, seen: set[int]) -> int:
+    """About how many bytes tensors, texts and rows take, in whatever holds them; each counts once.
+
+    Args:
+        seen: ids of what was counted before.
+    """
+    if id(value) in seen:
+        return 0
+    seen.add(id(value))
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(size_of(item, seen) for item in value.values())
+    if isinstance(value, list | tuple):
+        if value and isinstance(value[0], int | float | Path):
+            return 36 * len(value)
+        return sum(8 + size_of(item, seen) for item in value)
+    if hasattr(value, "nbytes"):  # a table of pyarrow's
+        return int(value.nbytes)
+    if hasattr(value, "features"):  # rows of `datasets`
+        return int(value.data.nbytes)
+    return size_of(vars(value), seen) if isinstance(value, Dataset) else 0

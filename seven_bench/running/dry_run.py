@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import statistics
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +19,16 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+import seven_bench
 from seven_bench.errors import ConfigError
 from seven_bench.pruning import kept_count
 from seven_bench.running.given_masks import check_given
 from seven_bench.running.scope import prunable
 from seven_bench.settings.building import build, build_score
-from seven_bench.settings.digests import cache_folder
+from seven_bench.settings.digests import cache_folder, digest_files
 from seven_bench.settings.identity import identify
 from seven_bench.settings.model import Settings
+from seven_bench.settings.packages import all_versions
 from seven_bench.settings.sources import fingerprint
 from seven_bench.settings.validity import scoring_steps
 from seven_bench.store.atomic import replace_file
@@ -32,6 +38,8 @@ from seven_bench.training.finetune import optimizer_steps, recipe_of
 from seven_bench.training.small import run_model
 
 STATE_BYTES = {"adamw": 8, "adamax": 8, "sgd": 4}  # optimizer state a weight, float32
+
+LIBRARIES = ("torch", "timm", "transformers")
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ def print_plan(suite: Sequence[Settings]) -> None:
     for settings in suite:
         _read_own(settings, sizes)
     past = Past()
-    estimates = [estimate(settings, sizes, past) for settings in suite]
+    estimates = [estimate(settings, sizes, past) for settings in _told(suite)]
     table = Table(box=SIMPLE_HEAD)
     for name in ("run", "sparsity", "seed", "state", "schedule", "kept", "time", "memory"):
         text = name in ("run", "schedule")
@@ -76,6 +84,17 @@ def print_plan(suite: Sequence[Settings]) -> None:
     known = [item.seconds for item in todo if item.seconds is not None]
     total = f"about {sum(known) / 60:.1f} min" if len(known) == len(todo) else "time unknown"
     console.print(f"{len(suite)} runs, {len(todo)} to do, {total} one after another")
+
+
+def _told(suite: Sequence[Settings]) -> Iterator[Settings]:
+    """All of a suite; where there is a terminal it says how many are through."""
+    for number, settings in enumerate(suite):
+        if sys.stderr.isatty():
+            print(f"\r\x1b[Kplanning run {number + 1} of {len(suite)}", end="", file=sys.stderr)
+            sys.stderr.flush()
+        yield settings
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True)
@@ -117,7 +136,8 @@ def estimate(settings: Settings, sizes: dict[str, int], past: Past | None = None
 
 def _counted(settings: Settings, past: Past) -> tuple[int, int, str]:
     """Prunable and all weights of a run's model, and why a small one does not fit, if it does not.
-    Runs that differ in sparsity alone have one model, but for small ones.
+    Runs that differ in sparsity alone have one model, but for small ones. What was counted is kept
+    for later plans, as long as neither this program nor what builds its models changes.
     """
     pruner = settings.pruner
     kind = settings.model_dump_json(include={"model", "prunable", "pattern"})
@@ -125,14 +145,15 @@ def _counted(settings: Settings, past: Past) -> tuple[int, int, str]:
     if pruner.small is not None:
         key += f" {settings.sparsity} {pruner.model_dump_json()}"
     if key not in past.models:
-        fault = ""
-        with torch.device("meta"):
-            try:
-                model = run_model(settings)
-            except ConfigError as error:
-                fault, model = f"does not fit: {error}", build(settings.model.build)
-        total = sum(p.numel() for p in prunable(settings, model).values())
-        past.models[key] = total, sum(p.numel() for p in model.parameters()), fault
+        told = f"{key} {_program()} {all_versions(settings)}"
+        kept = cache_folder() / "models" / hashlib.sha256(told.encode()).hexdigest()[:32]
+        try:
+            total, weights, fault = json.loads(kept.read_text("utf-8"))
+            past.models[key] = int(total), int(weights), str(fault)
+        except (OSError, ValueError, TypeError):
+            past.models[key] = _count(settings)
+            with suppress(OSError):
+                replace_file(kept, json.dumps(past.models[key]).encode())
     return past.models[key]
 
 
@@ -143,6 +164,24 @@ def _masks_fault(settings: Settings) -> str:
     except ConfigError as error:
         return str(error)
     return ""
+
+
+def _count(settings: Settings) -> tuple[int, int, str]:
+    fault = ""
+    with torch.device("meta"):
+        try:
+            model = run_model(settings)
+        except ConfigError as error:
+            fault, model = f"does not fit: {error}", build(settings.model.build)
+    total = sum(p.numel() for p in prunable(settings, model).values())
+    return total, sum(p.numel() for p in model.parameters()), fault
+
+
+@cache
+def _program() -> str:
+    """What decides how a model is built and counted: the code of this program and its libraries."""
+    code = digest_files(sorted(Path(seven_bench.__file__).parent.rglob("*.py")))
+    return " ".join((code, *(version(name) for name in LIBRARIES)))
 
 
 def _schedule(settings: Settings, sizes: dict[str, int]) -> str:

@@ -20,6 +20,8 @@ from typing import Any
 from seven_bench.store.atomic import replace_file
 
 FRESH = 2 * 10**9  # nanoseconds
+MOST = 1_000  # digests that a process remembers
+_remembered: dict[tuple[str, str], str] = {}
 
 
 def cache_folder() -> Path:
@@ -48,6 +50,24 @@ def content_digests(paths: Iterable[Path]) -> list[str]:
     size = max(0, 65 * len(files) - 1)
     each = _kept(files, "-each", size, lambda: " ".join(_content(p).hexdigest() for p in files))
     return each.split()
+
+
+def remembered(files: list[Path], kind: str, make: Callable[[], str]) -> str:
+    """What `make` says of the content of files, once in this process while they stand as they do.
+
+    Args:
+        kind: what is made of them, if not always the same.
+    """
+    before = _stamp(files)
+    key = (kind, before[0])
+    if key not in _remembered:
+        found = make()
+        if _stamp(files) != before or time.time_ns() - before[1] <= FRESH:
+            return found
+        if len(_remembered) >= MOST:
+            _remembered.clear()
+        _remembered[key] = found
+    return _remembered[key]
 
 
 def _content(path: Path) -> Any:

@@ -65,31 +65,37 @@ class Identity:
 
 def identify(settings: Settings) -> Identity:
     """The identity of checked settings."""
-    decisive = decisive_part(settings)
+    dense = _dense_identity(settings)
+    decisive = _decisive(settings, dense)
     names = (decisive["task"]["name"], settings.model.name, settings.pruner.name)
     root = (DEBUG,) if settings.debug else ()
-    cell = "/".join((*root, *map(as_folder, names), f"s{settings.sparsity:g}"))
+    place = "/".join((*root, *map(as_folder, names), f"s{settings.sparsity:g}"))
+    cell = {} if dense is None else {"cell": dense.cell_id}
     without_seeds = {
-        "seed": None, "start": _start(settings, "cell_id"),
-        "finetune": _finetune(settings, "cell_id"),
+        "seed": None, "start": _start(settings, cell), "finetune": _finetune(settings, cell),
     }  # fmt: skip
     kept = {key: value for key, value in decisive.items() if key not in NAMED_SEEDS}
     kept["pruner"] = {k: value for k, value in kept["pruner"].items() if k != "masks_hash"}
     return Identity(
-        f"{cell}/seed{settings.seed}-{_hash(decisive)}",
-        f"{cell}/{_hash({**kept, **without_seeds})}",
+        f"{place}/seed{settings.seed}-{_hash(decisive)}",
+        f"{place}/{_hash({**kept, **without_seeds})}",
     )
 
 
 def decisive_part(settings: Settings) -> Plain:
     """The part of settings that decides the result, with data and start by content."""
+    return _decisive(settings, _dense_identity(settings))
+
+
+def _decisive(settings: Settings, dense: Identity | None) -> Plain:
     part = by_role(settings, DECISIVE)
     _add_method(part, settings)
     if (given := given_masks(settings.pruner)) is not None:
         part["pruner"]["masks_hash"] = given.hash
     part["task"]["data"].pop("workers", None)  # an argument of a target: it has no role of its own
     _add_contents(part, settings)
-    part["start"], part["finetune"] = _start(settings, "run_id"), _finetune(settings, "run_id")
+    run = {} if dense is None else {"run": dense.run_id}
+    part["start"], part["finetune"] = _start(settings, run), _finetune(settings, run)
     part["trainer"]["threads"] = threads(settings)
     _add_validation(part, settings)
     for key, old in LEDGER.items():
@@ -227,19 +233,19 @@ def _tokenizer(settings: Settings) -> str:
     return "data" if where == "data" else fingerprint_of_weights(where, TOKENIZER)
 
 
-def _start(settings: Settings, identifier: str) -> Plain:
+def _start(settings: Settings, dense: Plain) -> Plain:
     """What a start is; a dense one by its run, or seedless by its cell."""
     start = settings.start
     kind = {"kind": start.kind}
     if start.kind == "pretrained":
         return {**kind, "weights": fingerprint_of_weights(start.weights)}
-    return {**kind, **_dense_run(settings, identifier)} if start.kind == "dense" else kind
+    return {**kind, **dense} if start.kind == "dense" else kind
 
 
-def _finetune(settings: Settings, identifier: str) -> Plain:
+def _finetune(settings: Settings, dense: Plain) -> Plain:
     finetune = _without_distillation(settings.finetune, settings.finetune.plain())
     if settings.finetune.distill:
-        finetune["teacher"] = _dense_run(settings, identifier)
+        finetune["teacher"] = dense
     return finetune
 
 
@@ -248,9 +254,8 @@ def _without_distillation(finetune: Finetune, part: Plain) -> Plain:
     return {k: v for k, v in part.items() if finetune.distill or k not in DISTILLATION}
 
 
-def _dense_run(settings: Settings, identifier: str) -> Plain:
-    identity = identify(dense_start(settings))
-    return {"run": identity.run_id} if identifier == "run_id" else {"cell": identity.cell_id}
+def _dense_identity(settings: Settings) -> Identity | None:
+    return identify(dense_start(settings)) if needs_dense(settings) else None
 
 
 def _hash(part: Plain) -> str:

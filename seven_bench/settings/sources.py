@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from seven_bench.errors import ConfigError
-from seven_bench.settings.digests import content_digests, digest_files
+from seven_bench.settings.digests import content_digests, digest_files, remembered
 from seven_bench.settings.model import Source
 
 SMALL = 64 << 20  # bytes; files up to this size are simply read
@@ -78,6 +78,12 @@ def fingerprint(source: Source, data_root: str | None, task: str) -> str:
         return _own_fingerprint(files)
     if not files:
         return f"hub:{'/'.join(filter(None, (source.hub, source.config)))}"
+    if all(path.is_file() for path in files.values()):
+        return remembered([*files.values()], " ".join(files), lambda: _fingerprint(files))
+    return _fingerprint(files)
+
+
+def _fingerprint(files: dict[str, Path]) -> str:
     digest = hashlib.sha256()
     for split, path in sorted(files.items()):
         parquet = parquet_files(path)

@@ -74,7 +74,7 @@ class RunFolder:
         """`done`, `failed`, `interrupted`, `running`, `stale` (no sign of life for long), `new`."""
         if self.record() is not None:
             return "done"
-        status = self._read_status()
+        status = self.status()
         state = status.get("state", "new")
         if state == "running" and not time.time() - status.get("heartbeat", 0) <= STALE:
             return "stale"
@@ -82,9 +82,10 @@ class RunFolder:
 
     def reason(self) -> str:
         """Why the run failed, in a line."""
-        return self.damage() or str(self._read_status().get("reason", "its record is missing"))
+        return self.damage() or str(self.status().get("reason", "its record is missing"))
 
-    def _read_status(self) -> dict[str, Any]:
+    def status(self) -> dict[str, Any]:
+        """What was last written of the work on it; empty where nothing was."""
         try:
             status: Any = json.loads((self.path / STATUS).read_text())
         except (OSError, ValueError, RecursionError):

@@ -166,7 +166,7 @@ def fit(module: TaskModule, data: TaskData, pruning: PruningCallback, context: C
     if checkpoint is not None:
         callbacks.append(checkpoint)
         resume = checkpoint.path if checkpoint.path.is_file() else None
-    shown = context.progress and sys.stderr.isatty()
+    shown = context.progress and sys.stderr.isatty() and not interrupts.in_worker()
     if shown:
         callbacks.append(RunBar(pruning, context.title, context.metric))
     recipe = module.recipe

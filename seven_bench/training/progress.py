@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks.progress.rich_progress import RichProgressBarTh
 from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
+from seven_bench import terminal
 from seven_bench.training.pruning_callback import PruningCallback
 
 #: Seen alike on black and on white: a contrast above 4.5 to 1 with either (WCAG 2.2, 1.4.3).
@@ -18,8 +19,8 @@ THEME = RichProgressBarTheme(metrics="")
 
 
 class RunBar(RichProgressBar):
-    """Lightning's bar with what is trained, epochs from 1, the mean loss of this epoch so far, the
-    last validation, and the sparsity reached.
+    """Lightning's bar with how far the sweep is, if this is a run of one, what is trained, epochs
+    from 1, the mean loss of this epoch so far, the last validation, and the sparsity reached.
 
     Args:
         title: what is trained, such as "dense start, seed 0".
@@ -38,7 +39,7 @@ class RunBar(RichProgressBar):
 
     def _get_train_description(self, current_epoch: int) -> str:
         words = f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
-        return escape(f"{self.title} | {words}" if self.title else words)
+        return escape(" | ".join(filter(None, (terminal.suite_words, self.title, words))))
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
         module: Any = pl_module

@@ -13,6 +13,7 @@ PARTS = {
     "kills": "24 runs, killed ten times over: the same results, and nothing is trained twice",
     "damage": "cut and flipped records, masks, weights, checkpoints: found, said, done again",
     "launchers": "24 runs under every launcher: the same masks and metrics; the time of each",
+    "memory": "60 runs in one process: the memory that it takes does not grow",
     "signals": "30 signals at random moments under every launcher; full disks; two at once",
     "fuzz": "records, configs and Parquet files changed at random: no traceback, hang or lie",
     "records": "5,000 records: collected, reported, opened and filtered in a browser",

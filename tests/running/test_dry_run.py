@@ -2,7 +2,8 @@
 
 import pytest
 
-from seven_bench.running.dry_run import estimate
+from seven_bench.running import dry_run
+from seven_bench.running.dry_run import Past, estimate
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,27 @@ def test_memory_is_weights_gradients_and_the_state_of_optimizer_and_score(
         )
     )
     assert plan.memory == weights * (8 + state) + 196_608 * score
+
+
+def test_models_are_counted_once(make_config, monkeypatch, tmp_path):
+    """Of a suite, and of later plans too, until the program is another."""
+    monkeypatch.setenv("SEVEN_BENCH_CACHE", str(tmp_path))
+    built, real = [], dry_run.run_model
+
+    def build(settings):
+        built.append(settings.pruner.name)
+        return real(settings)
+
+    monkeypatch.setattr(dry_run, "run_model", build)
+    given = [("snip", 0.5), ("snip", 0.9), ("gmp", 0.9), ("dense", 0.9)]
+    suite = [make_config("start=init", f"pruner={m}", f"sparsity={s}") for m, s in given]
+
+    def plan():
+        past = Past()
+        return [estimate(settings, {}, past) for settings in suite]
+
+    first = plan()
+    assert built == ["snip", "dense"]  # of which all may stay: another count
+    assert plan() == first and len(built) == 2
+    monkeypatch.setattr(dry_run, "_program", lambda: "another")
+    assert plan() == first and len(built) == 4

@@ -207,6 +207,33 @@ def test_a_digest_is_looked_up_only_while_the_file_is_the_same(tmp_path, monkeyp
     assert digests.digest_files([path]) not in (first, second)
 
 
+def test_a_process_reads_the_data_of_many_runs_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(digests, "FRESH", -1)
+    monkeypatch.setattr(digests, "_remembered", {})
+    monkeypatch.setattr(digests, "MOST", 2)
+    read, real = [], sources._fingerprint
+    monkeypatch.setattr(sources, "_fingerprint", lambda files: read.append(files) or real(files))
+    path = tmp_path / "a" / "train.parquet"
+    path.parent.mkdir()
+    path.write_bytes(b"one")
+
+    def fingerprint(source=SOURCE):
+        return sources.fingerprint(source, str(tmp_path), "task")
+
+    first = fingerprint()
+    assert fingerprint() == first and len(read) == 1
+    other = SOURCE.model_copy(update={"files": {"test": "a/train.parquet"}})
+    assert fingerprint(other) != first  # the same file, as another split
+    path.write_bytes(b"two")
+    assert fingerprint() not in (first, fingerprint(other)) and len(read) == 4
+    assert len(digests._remembered) <= 2
+    monkeypatch.setattr(digests, "FRESH", 2 * 10**9)
+    path.write_bytes(b"six")  # a clock may be too coarse to tell what follows at once
+    fingerprint()
+    fingerprint()
+    assert len(read) == 6
+
+
 def test_what_was_just_written_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("SEVEN_BENCH_CACHE", str(tmp_path / "cache"))
     (tmp_path / "data").write_bytes(b"one")
