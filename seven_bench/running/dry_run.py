@@ -19,7 +19,6 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-import seven_bench
 from seven_bench.errors import ConfigError
 from seven_bench.pruning import kept_count
 from seven_bench.running.given_masks import check_given
@@ -180,7 +179,7 @@ def _count(settings: Settings) -> tuple[int, int, str]:
 @cache
 def _program() -> str:
     """What decides how a model is built and counted: the code of this program and its libraries."""
-    code = digest_files(sorted(Path(seven_bench.__file__).parent.rglob("*.py")))
+    code = digest_files(sorted(Path(__file__).parents[1].rglob("*.py")))
     return " ".join((code, *(version(name) for name in LIBRARIES)))
 
 
