@@ -47,7 +47,7 @@ _MARKUP = r"""
   </div>
   <p class="note">{{ family.told.measured | join("; ") }}. Forms of one run were timed in turns; <em>dense / it</em> is the ratio within that run, and of a small dense model against the dense row. The time of several runs is the median of theirs, their quartiles the widest.</p>
   {% if family.layers %}
-  <details><summary>Which layers took which form</summary>
+  <details class="note"><summary>Which layers took which form</summary>
   <ul>
   {% for words in family.layers %}
     <li>{{ words }}</li>
