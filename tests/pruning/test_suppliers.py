@@ -230,7 +230,9 @@ def test_scoring_leaves_no_trace(name, need):
     pruner = Pruner(
         Method(Collector(need), schedule, 0.5), schedule.plan(2, 2), params, torch.Generator()
     )
-    masks = prune_before(pruner, model, params, loss_of(model), [batch_of(), batch_of(seed=1)])
+    batches = [batch_of(), batch_of(seed=1)]
+    given = {n: torch.ones_like(p, dtype=torch.bool) for n, p in params.items()}  # for one of them
+    masks = prune_before(pruner, model, params, loss_of(model), batches, given=given)
     assert [module.training for module in model.modules()] == modes
     assert [p.requires_grad for p in model.parameters()] == required
     assert all(p.grad is None for p in model.parameters())
