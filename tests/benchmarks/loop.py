@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,8 @@ from torch import nn
 from seven_bench.data.making import make_data
 from seven_bench.data.samplers import ArrayDataset
 from seven_bench.data.task_data import Splits, TaskData
-from seven_bench.pruning import MaskSet, prunable_parameters
-from seven_bench.pruning.pruner import Settled
+from seven_bench.pruning import Cubic, MaskSet, SevenScore, prunable_parameters
+from seven_bench.pruning.pruner import Method, Pruner, Settled
 from seven_bench.settings.building import build
 from seven_bench.settings.checks import checked
 from seven_bench.settings.conf import conf_dir
@@ -32,6 +33,7 @@ from seven_bench.training.module import TaskModule
 from seven_bench.training.pruning_callback import PruningCallback
 from seven_bench.training.text import TextModule
 from tests.benchmarks.models import SHAPES, Shape
+from tests.benchmarks.parts import parted
 from tests.benchmarks.timing import Row, interleaved, wait
 
 CONTEXT, CPU = Context("accuracy"), Device("cpu", deterministic=False)
@@ -67,7 +69,7 @@ class RandomText(TaskData):
 def rows() -> list[Row]:
     """MiniLM without, the digits ViT with all that a run logs (W&B offline too)."""
     torch.set_num_threads(2)
-    return [_minilm(), _digits()]
+    return [_minilm(), *_digits()]
 
 
 def _minilm(steps: int = 12) -> Row:
@@ -93,7 +95,7 @@ def of_text(
     return _row(name, ours, bare, steps, bound)
 
 
-def _digits() -> Row:
+def _digits() -> list[Row]:
     GlobalHydra.instance().clear()
     with tempfile.TemporaryDirectory() as folder:
         given = [f"output_root={folder}", "trainer.threads=1", "start=init", "pruner=dense"]
@@ -111,10 +113,41 @@ def _digits() -> Row:
 
         with loggers(config, "bench", Path(folder)) as sinks:
             ours, bare = _compare(module, data, recipe, CPU, sinks, repeats=5)
+            by_part = _parted(module, data, recipe, sinks)
     torch.set_num_threads(2)
     steps = recipe.max_epochs * -(-data.size("train") // recipe.batch_size)
     name = f"training loop, digits ViT, batch {recipe.batch_size}, logged: steps a second / bare"
-    return _row(f"{name} loop", ours, bare, steps, 0.85)
+    return [_row(f"{name} loop", ours, bare, steps, 0.85), *_shares(by_part, steps)]
+
+
+def _parted(
+    module: Callable[[], TaskModule], data: TaskData, recipe: Recipe, sinks: list[Any]
+) -> Counter[str]:
+    """Seconds by part, SEVENdyn at work for half of the steps."""
+    reset_process(0, 1, True)
+    with parted() as seconds:
+        made = module()
+        params = prunable_parameters(made.model)
+        epoch = len(data.train_batches())
+        schedule = Cubic(start=0.1, steps=0.5, warmup="0it")
+        pruner = Pruner(
+            Method(SevenScore(), schedule, 0.9), schedule.plan(recipe.max_epochs * epoch, epoch),
+            params, torch.Generator(),
+        )  # fmt: skip
+        context = replace(CONTEXT, device=CPU, loggers=sinks)
+        fit(made, data, PruningCallback(params, pruner), context)
+    return seconds
+
+
+def _shares(seconds: Counter[str], steps: int) -> list[Row]:
+    """A row a part, the largest first."""
+    whole = sum(seconds.values())
+    rows = []
+    for part, spent in seconds.most_common():
+        own = f"{spent / steps * 1e3:.2f} ms of {whole / steps * 1e3:.2f} ms a step"
+        name = f"digits ViT under SEVENdyn, share of training: {part}"
+        rows.append(Row(name, 100 * spent / whole, "%", ours=own))
+    return rows
 
 
 def _row(name: str, ours: float, bare: float, steps: int, bound: float) -> Row:
