@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from seven_bench.pruning import Observation, Params, Score, zeros
-from seven_bench.pruning.threshold import select_top
+from seven_bench.pruning.threshold import counted, select_each
 
 
 class RiglScore(Score):
@@ -36,10 +36,11 @@ class RiglScore(Score):
 
     def scores(self, params: Params, masks: Params) -> Params:
         dropped = self.alpha / 2 * (1 + math.cos(math.pi * self.progress))
-        scores = {}
-        for name, weight in params.items():
-            size, living = weight.detach().float().abs(), int(masks[name].count_nonzero())
-            kept = select_top(name, size, masks[name], living - int(dropped * living))
+        scores = {name: weight.detach().float().abs() for name, weight in params.items()}
+        living = counted({name: masks[name] for name in params})
+        counts = {name: lives - int(dropped * lives) for name, lives in living.items()}
+        for name, kept in select_each(scores, masks, counts).items():
             grown = self.gradient[name] / self.gradient[name].max().clamp(min=1e-30)
-            scores[name] = torch.where(kept, 2.0, grown) if living < size.numel() else size
+            if living[name] < kept.numel():
+                scores[name] = torch.where(kept, 2.0, grown)
         return scores

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from seven_bench.pruning import Observation, Params, Score, zeros
+from seven_bench.pruning import Observation, Params, Score, device, zeros
 
 
 class SoftMovementScore(Score):
@@ -34,7 +34,7 @@ class SoftMovementScore(Score):
         self.t += 1
         slopes = {name: w.detach() * seen.grads[name] for name, w in seen.params.items()}
         total = sum(slope.numel() for slope in slopes.values())
-        unit = sum(float(slope.abs().sum()) for slope in slopes.values()) / total
+        unit = sum(device.read([slope.abs().sum() for slope in slopes.values()])) / total
         for name, slope in slopes.items():
             s, m, v = self.level[name], self.first[name], self.second[name]
             alive = torch.sigmoid(s)

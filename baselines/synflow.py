@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from seven_bench.pruning import Linearisation, Observation, Params, Score
+from seven_bench.pruning import Linearisation, Observation, Params, Score, device
 
 
 class SynflowLinearizedScore(Score):
@@ -39,5 +39,5 @@ class SynflowLinearizedScore(Score):
             self.flow[name] = self.flow[name] + flow if name in self.flow else flow
 
     def scores(self, params: Params, masks: Params) -> Params:
-        largest = max(float(flow.max()) for flow in self.flow.values())
+        largest = max(device.read([flow.max() for flow in self.flow.values()]))
         return {name: (flow / (largest or 1.0)).float() for name, flow in self.flow.items()}

@@ -218,7 +218,9 @@ class Pruner:
             if weight.dtype != torch.float32:
                 kind = str(weight.dtype).removeprefix("torch.")
                 raise ValueError(f"{name}: its weights of {parameter} are {kind}, not float32")
-            if not bool(torch.isfinite(weight).all()):
+        finite = torch.stack([torch.isfinite(weight).all() for weight in weights.values()])
+        for parameter, sound in zip(weights, finite.tolist(), strict=True):  # the host waits once
+            if not sound:
                 raise ValueError(f"{name}: its weights of {parameter} are not finite")
         return {parameter: weights[parameter].detach().clone() for parameter in params}
 

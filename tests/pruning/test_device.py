@@ -11,8 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from seven_bench.baselines.magnitude import MagnitudeScore
 from seven_bench.baselines.movement import MovementScore
 from seven_bench.baselines.platon import PlatonScore
+from seven_bench.baselines.rigl import RiglScore
+from seven_bench.baselines.snip import SnipScore
+from seven_bench.baselines.soft_movement import SoftMovementScore
+from seven_bench.baselines.taylor import TaylorScore
 from seven_bench.pruning import (
     MaskSet,
     Observation,
@@ -218,9 +223,23 @@ def test_reads_do_not_grow_with_the_tensors(replayed):
     assert told[0] == told[1] <= 3
 
 
-@pytest.mark.parametrize("score", [SevenScore, PlatonScore, MovementScore])
-def test_a_score_reads_nothing(score, monkeypatch):
+READS = {  # times that the host waits: at each observation, for the scores
+    SevenScore: (0, 0), PlatonScore: (0, 0), MovementScore: (0, 0), TaylorScore: (0, 0),
+    SnipScore: (0, 0), MagnitudeScore: (0, 0), SoftMovementScore: (1, 0), RiglScore: (0, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("score", READS)
+def test_a_score_reads_nothing_aside(score, monkeypatch):
+    """Nothing, or all tensors' numbers at once."""
     monkeypatch.setattr(device, "address", id)
+    reads = []
+
+    def read(values):
+        reads.append(values)
+        return [1.0] * sum(value.numel() for value in values)
+
+    monkeypatch.setattr(device, "read", read)
     context = FakeTensorMode()
     made = score()
     with context:
@@ -228,7 +247,9 @@ def test_a_score_reads_nothing(score, monkeypatch):
         made.reset(params)
         for step in range(10):
             made.observe(Observation(params, params, MaskSet.ones(params), step))
+        observed = len(reads)
         found = made.scores(params, MaskSet.ones(params))
+    assert (observed / 10, len(reads) - observed) == READS[score]
     assert {tensor.device.type for tensor in found.values()} == {GPU}
 
 
