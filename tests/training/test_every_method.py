@@ -15,17 +15,21 @@ from seven_bench.testing.__main__ import main
 METHODS = every.methods()
 
 
-@pytest.fixture(params=METHODS)
+# of the module, so that all tests of one method on one model follow each other: they are held to
+# the same run, which a second process of tests would do again
+
+
+@pytest.fixture(scope="module", params=METHODS)
 def method(request):
     return request.param
 
 
-@pytest.fixture(params=tiny.MODELS)
+@pytest.fixture(scope="module", params=tiny.MODELS)
 def model(request):
     return request.param
 
 
-@pytest.fixture(params=every.OPTIMIZERS)
+@pytest.fixture(scope="module", params=every.OPTIMIZERS)
 def optimizer(request):
     return request.param
 
