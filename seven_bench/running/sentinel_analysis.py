@@ -62,14 +62,16 @@ class Analysed(FinishedRun):
 
 
 def find_runs(roots: Sequence[Path], unsealed: bool = False) -> tuple[list[Analysed], list[str]]:
-    """The pruned runs at or below `roots`, and what could not be used.
+    """The pruned runs at or below `roots`, but for those of `debug=true`, whose figures mean
+    nothing; and what could not be used.
 
     Raises FileNotFoundError for a root that does not exist.
     """
     finished, problems = find_finished(roots, unsealed)
     runs = []
     for run in finished:
-        if run.record["pruner"] != DENSE and run.record.get("small") is None:
+        aside = run.record.get("small") is not None or run.record.get("debug")
+        if run.record["pruner"] != DENSE and not aside:
             # Runs may have moved since: their root is where they lie now.
             folder, parts = run.folder.resolve(), Path(run.record["run_id"]).parts
             there = folder.parts[-len(parts) :] == parts

@@ -10,6 +10,7 @@ from seven_bench.commands import main
 from seven_bench.commands.report import write_report
 from seven_bench.measure.gradient_noise import noise_floor
 from seven_bench.results.sentinel_rows import SENTINELS_FORMAT, read_sentinels
+from seven_bench.running.run import run
 from seven_bench.running.sentinel_analysis import (
     ORDER_SEED,
     find_runs,
@@ -60,6 +61,16 @@ def test_every_pruned_run_has_one(runs):
         assert 1 / 4 < analysis["noise_floor"] < 1 / 2  # five of one order, one of the next
         top = analysis["deciles"][0]
         assert top["low"] >= analysis["deciles"][1]["high"]
+
+
+def test_a_debug_run_is_none(make_config, tmp_path):
+    done = run(
+        make_config(
+            "pruner=magnitude", "start=init", "debug=true", "logger=none", "trainer.accelerator=cpu"
+        )
+    )
+    assert (tmp_path / "runs" / done["run_id"] / "result.json").is_file()
+    assert find_runs([tmp_path]) == ([], [])
 
 
 def test_runs_of_a_seed_share_one_pass(runs):
