@@ -364,6 +364,7 @@ def test_processes_that_share_batches_get_what_one_would(need):
         prune_before(
             pruner, model, params, loss_of(model), [one],
             lambda gathered: {n: t * weight for n, t in gathered.items()},
+            given={n: torch.ones_like(p, dtype=torch.bool) for n, p in params.items()},
         )  # fmt: skip
         merged = {}
         for seen in score.seen:
@@ -373,6 +374,9 @@ def test_processes_that_share_batches_get_what_one_would(need):
     whole, first, second = supplied(batch), supplied(shares[0], 1.5), supplied(shares[1], 0.5)
     if need == "hessian_gradient":
         return  # g is that of all processes: its parts do not add up by themselves
+    if need == "given_masks":  # of no example: each process has them whole
+        assert all(torch.equal(of[n], t) for of in (first, second) for n, t in whole.items())
+        return
     for n, expected in whole.items():
         torch.testing.assert_close((first[n] + second[n]) / 2, expected, msg=f"{need} of {n}")
 

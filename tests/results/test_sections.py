@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def test_every_file_of_the_folder_is_on_the_page() -> None:
 def test_what_a_script_draws_is_in_its_own_markup(section: Section) -> None:
     if section.script:
         assert section.script.count("addSection({") == 1
-        assert '<section class="scripted"' in section.markup
+        assert re.search('<(section|figure) class="scripted"', section.markup)
 
 
 def test_a_new_section_needs_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,13 +117,14 @@ def test_a_ticket_moves_to_another_task(given, source, root):
     assert identify(stored(folder_of(config))) == identify(config)
 
 
-def test_a_sweep_takes_the_masks_of_each_seed_and_sparsity(given, source, root):
+def test_a_sweep_takes_the_masks_of_each_seed_and_sparsity(given, source, root, monkeypatch):
     folder, _ = source()
     for pattern in ("seed$seed-*", "seed${seed}-*"):
         moved = given(f"{root}/runs/digits/vit_digits/lth/s$sparsity/{pattern}", "sparsity=0.2")
         assert moved.pruner.masks == f"{folder.parent}/seed0-*"
+    monkeypatch.chdir(folder.parents[1])  # a message has room for a short path
     with pytest.raises(ConfigError, match=r"s0\.7/seed1-\*: nothing matches it"):
-        given(f"{root}/runs/digits/vit_digits/lth/s$sparsity/seed$seed-*", "sparsity=0.7", "seed=1")
+        given("s$sparsity/seed$seed-*", "sparsity=0.7", "seed=1")
 
 
 def test_seeds_of_one_source_are_replicates_of_one_row(given, source, root):
