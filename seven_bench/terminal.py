@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from seven_bench.interrupts import in_worker, sweep_folder
 if TYPE_CHECKING:
     from rich.console import Console
 
+WIPE = "\r\x1b[K"  # clears the line that the cursor is on
 PIPE_WIDTH = 160  # columns of a file or a pipe, which has no width of its own
 suite_words = ""  # how far the sweep is that this process does runs of; its runs' bars show it
 
@@ -41,8 +43,17 @@ def say(line: str) -> None:
     """Prints a line of a job's. From another process than the sweep's it takes the place of the
     line of progress that may stand there.
     """
-    wiped = "\r\x1b[K" if in_worker() and sys.stdout.isatty() else ""
+    wiped = WIPE if in_worker() and sys.stdout.isatty() else ""
     print(wiped + line, flush=True)
+
+
+def show_live(line: str = "") -> None:
+    """Puts a line of progress on the terminal at stderr in place of the last one; "" takes it away.
+
+    The cursor stays before it, so that what others print takes its place.
+    """
+    width = shutil.get_terminal_size().columns - 1
+    print(f"{WIPE}{line[:width]}\r" if line else WIPE, end="", file=sys.stderr, flush=True)
 
 
 class Once(logging.Filter):

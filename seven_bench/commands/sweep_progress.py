@@ -7,7 +7,6 @@ many.
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
 import sys
 import threading
@@ -181,7 +180,7 @@ def shown(watch: Watch, in_bar: bool) -> Iterator[None]:
         show.join()
         terminal.suite_words = ""
         if live and not in_bar:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            terminal.show_live()
         watch.look()
         words = watch.line(time.time()).partition(" | ")[0].partition(", about")[0]
         print(f"{words} after {in_words(time.monotonic() - began)}", file=sys.stderr, flush=True)
@@ -196,9 +195,7 @@ def _show(watch: Watch, stop: threading.Event, live: bool, in_bar: bool) -> None
         if in_bar and live:
             terminal.suite_words = line.partition(" | ")[0]
         elif live:
-            width = shutil.get_terminal_size().columns - 1
-            # the cursor stands before the line, so that what others print takes its place
-            print(f"\r\x1b[K{line[:width]}\r", end="", file=sys.stderr, flush=True)
+            terminal.show_live(line)
         elif began >= due and line != said:
             print(line, file=sys.stderr, flush=True)
             said, wait = line, min(2 * wait, LAST)

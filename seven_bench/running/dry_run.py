@@ -33,6 +33,7 @@ from seven_bench.settings.validity import scoring_steps
 from seven_bench.store.atomic import replace_file
 from seven_bench.store.run_folder import RunFolder
 from seven_bench.terminal import console as make_console
+from seven_bench.terminal import show_live
 from seven_bench.training.finetune import optimizer_steps, recipe_of
 from seven_bench.training.small import run_model
 
@@ -89,11 +90,10 @@ def _told(suite: Sequence[Settings]) -> Iterator[Settings]:
     """All of a suite; where there is a terminal it says how many are through."""
     for number, settings in enumerate(suite):
         if sys.stderr.isatty():
-            print(f"\r\x1b[Kplanning run {number + 1} of {len(suite)}", end="", file=sys.stderr)
-            sys.stderr.flush()
+            show_live(f"planning run {number + 1} of {len(suite)}")
         yield settings
     if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        show_live()
 
 
 @dataclass(frozen=True)
